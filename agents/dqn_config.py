@@ -1,0 +1,50 @@
+"""The DQN's fields, apart from the agent so that ``--help`` needs no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rlkit.config import ReplayConfig, option
+from rlkit.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DQNConfig(ReplayConfig):
+    """Deep Q-network, with Double, dueling and n-step as switches.
+
+    Defaults are of the size that small control problems want; presets hold what was tuned for an env.
+    """
+
+    hidden: tuple[int, ...] = option((64, 64), "Units of the hidden layers.", low=1, group="agent")
+    dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")
+    double: bool = option(True, "Double Q-learning (van Hasselt 2016).", group="agent")
+    learning_rate: float = option(1e-3, "Adam's step size at the start.", above=0, group="agent")
+    learning_rate_end: float | None = option(
+        None, "Adam's step size from learning_rate_duration on; none: as at the start.", low=0, group="agent"
+    )
+    learning_rate_duration: int = option(
+        100_000, "Steps of the straight line to learning_rate_end.", low=1, group="agent"
+    )
+    adam_epsilon: float = option(1e-8, "Adam's epsilon.", above=0, group="agent")
+    loss: Literal["huber", "squared"] = option("huber", "Loss of the TD error.", group="agent")
+    max_gradient_norm: float = option(10.0, "Clip the gradient's norm to this; 0: never.", low=0, group="agent")
+    target: Literal["hard", "polyak"] = option(
+        "hard", "Target network: a copy every target_interval steps, or a moving average.", group="agent"
+    )
+    target_interval: int = option(500, "Steps between hard copies.", low=1, group="agent")
+    polyak: float = option(
+        0.005, "Share of the online network that a polyak target takes an update.", above=0, high=1, group="agent"
+    )
+    epsilon_start: float = option(1.0, "Share of random actions at the start.", low=0, high=1, group="agent")
+    epsilon_end: float = option(0.05, "Share of random actions in the end.", low=0, high=1, group="agent")
+    epsilon_decay: Literal["linear", "exponential"] = option("linear", "Shape of the decay.", group="agent")
+    epsilon_unit: Literal["step", "episode"] = option("step", "What the decay counts.", group="agent")
+    epsilon_duration: float = option(
+        10_000, "Steps or episodes until epsilon_end; episodes x 0.995 down to 0.01 are 919.", above=0, group="agent"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epsilon_decay == "exponential" and min(self.epsilon_start, self.epsilon_end) <= 0:
+            raise UserError("epsilon_end is 0, expected above 0 where epsilon_decay is exponential")

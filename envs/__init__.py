@@ -1,0 +1,70 @@
+"""Environments: Gymnasium's and rlkit's own, looked up by id."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from rlkit.errors import UserError, unknown
+
+if __name__ != "rlkit.envs":
+    raise ImportError("import rlkit.envs, not envs")
+
+EXTRAS = {"box2d": "box2d", "pygame": "video"}
+"""Which extra of rlkit installs a module that an env imports."""
+
+
+def names() -> list[str]:
+    """The ids of every registered env that is the newest of its versions."""
+    newest: dict[str, EnvSpec] = {}
+    for spec in gymnasium.registry.values():
+        key = f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name
+        if key not in newest or (spec.version or 0) > (newest[key].version or 0):
+            newest[key] = spec
+    return sorted(spec.id for spec in newest.values())
+
+
+def find(env: str) -> EnvSpec:
+    """The spec of a registered env; an id may begin with a module to import, as in ``package:Env-v0``.
+
+    Raises:
+        UserError: there is no such env, it is retired, or it needs a package that is not installed.
+    """
+    if not env:
+        raise UserError("no env is given: name one with --env, such as CartPole-v1")
+    module, _, name = env.rpartition(":")
+    if module:
+        try:
+            __import__(module)
+        except ImportError as error:
+            raise UserError(f"env {env!r}: the module {module!r} cannot be imported ({error})") from None
+    if name not in gymnasium.registry:
+        raise unknown("env", name, gymnasium.registry)
+    spec = gymnasium.registry[name]
+    try:
+        _creator(spec)
+    except gymnasium.error.DeprecatedEnv as error:
+        raise UserError(f"env {name!r} is retired: {error}") from None
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        missing = (getattr(error, "name", None) or str(error)).casefold()
+        extra = next((extra for module, extra in EXTRAS.items() if module in missing), None)
+        hint = f"install rlkit with the extra {extra!r}" if extra else str(error)
+        raise UserError(f"env {name!r} needs a package that is not installed: {hint}") from None
+    return spec
+
+
+def arguments(env: str) -> dict[str, Any]:
+    """The keyword arguments that an env takes, with their defaults; render_mode is not among them."""
+    spec = find(env)
+    parameters = inspect.signature(_creator(spec)).parameters.values()
+    defaults = {
+        p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ("render_mode", "self")
+    }
+    return {**defaults, **{k: v for k, v in spec.kwargs.items() if k in defaults}}
+
+
+def _creator(spec: EnvSpec) -> Any:  # noqa: ANN401 - whatever makes the env
+    return spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))

@@ -1,0 +1,1 @@
+"""Side-by-side timings against other libraries; each prints ratios from one run on one machine."""

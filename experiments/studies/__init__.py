@@ -1,0 +1,1 @@
+"""Studies: one file a question, each prints its answer as a table."""

@@ -1,0 +1,255 @@
+"""Training as a whole: from a name and an env to a finished run, from Python or the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from rlkit import agents, envs, run
+from rlkit.agent import Agent
+from rlkit.checkpoint import Checkpointer
+from rlkit.config import ReplayConfig, build
+from rlkit.devices import configure
+from rlkit.errors import UserError
+from rlkit.evaluation import Evaluation, Policy, evaluate
+from rlkit.experiments.configuration import resolve
+from rlkit.loop import HostLoop, compile_policy
+from rlkit.metrics import CsvObserver, Observer, ProgressObserver, TensorBoardObserver
+from rlkit.profiling import Profiler
+from rlkit.replay import Replay, size_text
+from rlkit.run import RunDirectory
+from rlkit.vector import Environments, make_vector
+
+EVALUATION_ENVS = 100
+"""Most envs that an evaluation runs at once."""
+
+Say = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk, to evaluate and play."""
+
+    directory: RunDirectory
+    config: ReplayConfig
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.directory.path
+
+    @property
+    def status(self) -> str:
+        """How training ended: finished, solved, interrupted, failed; or running."""
+        return str(self.directory.info["status"])
+
+    def policy(self, num_envs: int = 1, checkpoint: str = "best") -> tuple[Policy, int]:
+        """The greedy policy for N observations, and the step that it was saved at.
+
+        Args:
+            num_envs: N.
+            checkpoint: "best", "last" or a step's number.
+        """
+        with configure(self.config):
+            probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
+            agent = make_agent(self.directory.agent, self.config, probe.single_observation_space, probe.single_action_space)
+            step = Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
+            policy = compile_policy(agent, probe.single_observation_space, num_envs)
+            probe.close()
+        return policy, step
+
+    def evaluate(self, episodes: int = 100, seed: int = 0, checkpoint: str = "best") -> Evaluation:
+        """Greedy episodes on seeds that training never used; also saved as evaluation.json in the run.
+
+        Args:
+            episodes: how many.
+            seed: of the evaluation.
+            checkpoint: "best", "last" or a step's number.
+
+        Raises:
+            UserError: there is no such checkpoint, or it is damaged.
+        """
+        num_envs = min(episodes, EVALUATION_ENVS)
+        policy, step = self.policy(num_envs, checkpoint)
+        vector = make_vector(self.config.env, self.config.env_args, num_envs, "sync")
+        try:
+            with configure(self.config):
+                result = evaluate(policy, vector, episodes, seed, step=step)
+        finally:
+            vector.close()
+        with contextlib.suppress(OSError):  # a run that cannot be written to can still be evaluated
+            text = json.dumps({"checkpoint": checkpoint, **result.to_dict()})
+            run.replace_text(self.path / "evaluation.json", text + "\n")
+        return result
+
+
+def make_agent(name: str, config: ReplayConfig, observation_space: Any, action_space: Any) -> Agent:  # noqa: ANN401 - spaces
+    """The agent of a name for an env's spaces, UserError where it cannot learn on them."""
+    return agents.agent_class(name)(config, observation_space, action_space)
+
+
+def train(
+    agent: str,
+    env: str | None = None,
+    *,
+    run_dir: str | Path = "runs",
+    preset: str = "auto",
+    config: str | Path | None = None,
+    say: Say = silent,
+    progress: bool = False,
+    label: str = "",
+    **fields: Any,  # noqa: ANN401 - any field of the agent's config
+) -> Run:
+    """Train an agent and return its run.
+
+    >>> run = train("dqn", "CartPole-v1", seed=0, steps=2_000)  # doctest: +SKIP
+
+    Args:
+        agent: name in the registry, such as "dqn".
+        env: Gymnasium id.
+        run_dir: folder in which the run's own folder is made.
+        preset: a preset's name, "none", or "auto" for the env's own where there is one.
+        config: a TOML file of fields.
+        say: told what a person may want to know.
+        progress: show a progress bar on stderr.
+        label: set before each line of progress.
+        **fields: any field of the agent's config; the last word.
+
+    Raises:
+        UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
+    """
+    resolved, taken = resolve(
+        agent, env, preset=preset, config=Path(config) if config else None, fields=fields
+    )
+    say(f"preset: {taken}" if taken else "preset: none, the defaults")
+    with _Session(agent, resolved, say) as session:
+        directory = run.create(Path(run_dir), agent, resolved.env, resolved.seed, resolved.to_dict())
+        return session.train(directory, progress=progress, label=label)
+
+
+def resume(
+    path: str | Path, *, steps: int | None = None, say: Say = silent, progress: bool = False, label: str = ""
+) -> Run:
+    """Continue a run from its newest good checkpoint, as if it had never stopped.
+
+    Args:
+        path: the run's folder.
+        steps: go on to this many steps instead of the config's.
+        say: told what a person may want to know.
+        progress: show a progress bar on stderr.
+        label: set before each line of progress.
+
+    Raises:
+        UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
+    """
+    directory = run.find(Path(path))
+    config = read_config(directory)
+    if steps is not None:
+        config = config.replace(steps=steps)
+    if directory.info["step"] >= config.steps or (steps is None and directory.info["status"] == "solved"):
+        raise UserError(
+            f"run {directory.path} is {directory.info['status']} at step {directory.info['step']}: "
+            "give more --steps to go on"
+        )
+    with _Session(directory.agent, config, say) as session:
+        return session.train(directory, progress=progress, label=label, resuming=True)
+
+
+def load(path: str | Path) -> Run:
+    """The run at a path, or the newest one below it; UserError where there is none."""
+    directory = run.find(Path(path))
+    return Run(directory, read_config(directory))
+
+
+def read_config(directory: RunDirectory) -> ReplayConfig:
+    """A run's config, checked."""
+    config = build(
+        agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config())
+    )
+    envs.find(config.env)
+    return config
+
+
+class _Session(contextlib.ExitStack):
+    """All that a run needs in memory, made and checked before its folder exists."""
+
+    def __init__(self, agent: str, config: ReplayConfig, say: Say) -> None:
+        super().__init__()
+        self.name, self.config, self.say = agent, config, say
+
+    def __enter__(self) -> _Session:
+        super().__enter__()
+        c = self.config
+        try:
+            self.enter_context(configure(c))
+            vector = make_vector(c.env, c.env_args, c.num_envs, c.vectorization)
+            self.callback(vector.close)
+            self.agent = make_agent(self.name, c, vector.single_observation_space, vector.single_action_space)
+            self.envs = Environments(vector, c.seed)
+            self.replay = Replay(c.buffer_size, c.num_envs, vector.single_observation_space, c.n_step, c.gamma)
+        except BaseException:
+            self.close()
+            raise
+        self.say(f"replay: {c.buffer_size:,} transitions, {size_text(self.replay.nbytes)} of memory")
+        return self
+
+    def train(
+        self, directory: RunDirectory, *, progress: bool, label: str, resuming: bool = False
+    ) -> Run:
+        """Train in a run's folder until the run ends one way or another."""
+        c = self.config
+        with directory.lock():
+            checkpointer = Checkpointer(directory.checkpoints, self.agent, self.replay, c.keep_checkpoints)
+            observers: list[Observer] = []
+            loop = HostLoop(self.agent, self.envs, self.replay, checkpointer, self._evaluator(), observers)
+            if resuming:
+                self._tell_changes(directory)
+                loop.restore(self.say)
+                CsvObserver.cut(directory.path, loop.step)
+                directory.write_config(c.to_dict())
+                self.say(f"resumed at step {loop.step:,}")
+            elif not self.envs.saves_exactly():
+                self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
+            directory.update(
+                status="running",
+                versions=run.versions(),
+                threads=c.threads,
+                onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+            )
+            observers += [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
+            if c.profile:
+                loop.profiler = Profiler(directory.path, loop.program)
+            status = "failed"
+            try:
+                with ProgressObserver(c.steps, loop.step, label=label) if progress else contextlib.nullcontext() as bar:
+                    if bar is not None:
+                        observers.append(cast("Observer", bar))
+                    status = loop.run()
+            finally:
+                directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
+        return Run(directory, c)
+
+    def _evaluator(self) -> Callable[[int], Evaluation] | None:
+        c = self.config
+        if not c.eval_interval:
+            return None
+        num_envs = min(c.eval_episodes, EVALUATION_ENVS)
+        vector = make_vector(c.env, c.env_args, num_envs, "sync")
+        self.callback(vector.close)
+        policy = compile_policy(self.agent, vector.single_observation_space, num_envs)
+        return lambda step: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=step, step=step)
+
+    def _tell_changes(self, directory: RunDirectory) -> None:
+        before, now = directory.info.get("versions", {}), run.versions()
+        changed = [f"{k} {before[k]} is now {v}" for k, v in now.items() if before.get(k, v) != v]
+        if changed:
+            self.say(f"{', '.join(changed)}: the run may not go on bit for bit")

@@ -1,0 +1,244 @@
+"""Checkpoints from which a run continues bit for bit, and that survive being cut short.
+
+TensorFlow's CheckpointManager keeps the agent and the loop's counters, numbered by step. The replay's rows are
+kept beside them in segments, each with the rows since the checkpoint before, so that saving costs what is new.
+Every file is written beside its place and renamed, and a checkpoint that does not read back in full is passed
+over for the one before it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from rlkit.errors import UserError
+from rlkit.replay import Replay
+from rlkit.vector import Arrays
+
+UNREADABLE = (tf.errors.OpError, OSError, ValueError, KeyError, AssertionError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class _State(tf.train.experimental.PythonState):
+    """Named arrays that ride in a TensorFlow checkpoint as one string, guarded by its checksum."""
+
+    def __init__(self) -> None:
+        self.arrays: Arrays = {}
+
+    def serialize(self) -> bytes:
+        return pack(self.arrays)
+
+    def deserialize(self, string_value: bytes) -> None:
+        self.arrays = unpack(io.BytesIO(string_value))
+
+
+def pack(arrays: Arrays) -> bytes:
+    """Arrays as the bytes of an .npz, each with a checksum."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpack(file: io.BytesIO | Path) -> Arrays:
+    """The inverse of `pack`, also from a file."""
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place, then rename it there: whole or not at all."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+class Checkpointer:
+    """Saves and restores a run: its agent, its loop's state and its replay.
+
+    Args:
+        directory: where the checkpoints are.
+        agent: a module with all of its variables built.
+        replay: the buffer, or None to restore the agent alone.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, directory: Path, agent: tf.Module, replay: Replay | None = None, keep: int = 3) -> None:
+        self.directory, self.replay, self.keep = directory, replay, keep
+        self._state = _State()
+        self._checkpoint = tf.train.Checkpoint(agent=agent, state=self._state)
+        self._weights = tf.train.Checkpoint(agent=agent)
+        self._managers: dict[str, tf.train.CheckpointManager] = {}
+        self._saved = np.zeros(replay.num_envs if replay else 0, np.int64)
+
+    def save(self, step: int, state: Arrays) -> None:
+        """Write the checkpoint of this step; what was kept before stays until it is whole.
+
+        Raises:
+            UserError: the files cannot be written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self.replay is not None:
+                write_whole(self._segment(step), pack(self.replay.export(self._saved)))
+            self._state.arrays = state
+            self._manager("").save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError) as error:
+            for part in self.directory.glob("*_temp*/*"):
+                part.unlink(missing_ok=True)
+            kept = max(steps_in(self.directory), default=None)
+            last = "there is none yet" if kept is None else f"the last good one is of step {kept}"
+            raise UserError(f"the checkpoint of step {step} cannot be written ({reason(error)}); {last}") from error
+        if self.replay is not None:
+            self._saved = self.replay.written.copy()
+            self._prune()
+
+    def save_best(self, step: int) -> None:
+        """Keep the agent of this step as the best, in place of the one before."""
+        try:
+            self._manager("best").save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError) as error:
+            raise UserError(f"the best agent cannot be written ({reason(error)})") from error
+
+    def restore(self, report: Callable[[str], None]) -> tuple[int, Arrays]:
+        """Load the newest checkpoint that reads back in full, and drop any after it.
+
+        Args:
+            report: called with a sentence for each checkpoint that was passed over.
+
+        Returns:
+            Its step, and the state that was saved.
+
+        Raises:
+            UserError: there is none.
+        """
+        steps = steps_in(self.directory)
+        for step in steps:
+            try:
+                self._checkpoint.restore(str(self._prefix(step))).assert_consumed()
+                if self.replay is not None:
+                    self.replay.load(self._segments(step))
+                    self._saved = self.replay.written.copy()
+            except UNREADABLE as error:
+                report(f"the checkpoint of step {step} is damaged and passed over ({reason(error)})")
+                continue
+            self._drop_after(step)
+            return step, self._state.arrays
+        damaged = f"none of the {len(steps)} checkpoints in {self.directory} can be read"
+        raise UserError(damaged if steps else f"there is no checkpoint in {self.directory}")
+
+    def restore_agent(self, which: str = "best") -> int:
+        """Load the agent alone: "best", "last" or a step's number; best is the last where none was kept.
+
+        Returns:
+            The step that it was saved at.
+
+        Raises:
+            UserError: there is no such checkpoint, or it cannot be read.
+        """
+        best, steps = steps_in(self.directory / "best"), steps_in(self.directory)
+        if not steps and not best:
+            raise UserError(f"there is no checkpoint in {self.directory}")
+        if which not in ("best", "last") and which not in map(str, steps):
+            there = ", ".join(["best", "last", *map(str, sorted(steps))])
+            raise UserError(f"there is no checkpoint {which!r} in {self.directory}: there is {there}")
+        if which == "best" and best:
+            candidates, folder = best, self.directory / "best"
+        else:
+            candidates, folder = [int(which)] if which.isdigit() else steps, self.directory
+        for step in candidates:
+            try:
+                status = self._weights.restore(str(folder / f"ckpt-{step}"))
+                status.assert_existing_objects_matched().expect_partial()
+            except UNREADABLE:
+                continue
+            return step
+        raise UserError(f"the checkpoint {which!r} in {self.directory} is damaged: try another with --checkpoint")
+
+    def _manager(self, folder: str) -> tf.train.CheckpointManager:
+        if folder not in self._managers:
+            checkpoint = self._weights if folder else self._checkpoint
+            self._managers[folder] = tf.train.CheckpointManager(
+                checkpoint, str(self.directory / folder), max_to_keep=1 if folder else self.keep
+            )
+        return self._managers[folder]
+
+    def _prefix(self, step: int) -> Path:
+        return self.directory / f"ckpt-{step}"
+
+    def _segment(self, step: int) -> Path:
+        return self.directory / f"replay-{step}.npz"
+
+    def _segment_steps(self) -> list[int]:
+        return sorted(numbers(self.directory, r"replay-(\d+)\.npz"))
+
+    def _segments(self, step: int) -> list[Arrays]:
+        """The segments, oldest first, that hold the replay of this step."""
+        assert self.replay is not None
+        newest = unpack(self._segment(step))
+        needed, found = np.maximum(newest["stop"] - self.replay.rows, 0), [newest]
+        for earlier in reversed([s for s in self._segment_steps() if s < step]):
+            if (found[0]["start"] <= needed).all():
+                break
+            found.insert(0, unpack(self._segment(earlier)))
+        return found
+
+    def _prune(self) -> None:
+        """Delete the segments that no kept checkpoint needs."""
+        assert self.replay is not None
+        oldest = min(steps_in(self.directory))
+        try:
+            needed = self._stops(oldest) - self.replay.rows
+            stale = [s for s in self._segment_steps() if s < oldest and (self._stops(s) <= needed).all()]
+        except UNREADABLE:
+            return
+        for step in stale:
+            self._segment(step).unlink(missing_ok=True)
+
+    def _stops(self, step: int) -> np.ndarray:
+        with np.load(self._segment(step), allow_pickle=False) as archive:
+            return np.asarray(archive["stop"])
+
+    def _drop_after(self, step: int) -> None:
+        """Forget checkpoints and segments of later steps: they are damaged or half-written, and come again."""
+        for later in [s for s in steps_in(self.directory) if s > step]:
+            for file in self.directory.glob(f"ckpt-{later}.*"):
+                file.unlink()
+        for later in [s for s in self._segment_steps() if s > step]:
+            self._segment(later).unlink()
+        prefixes = [str(self._prefix(s)) for s in sorted(steps_in(self.directory))]
+        tf.compat.v1.train.update_checkpoint_state(
+            str(self.directory), prefixes[-1], [Path(p).name for p in prefixes], latest_filename="checkpoint"
+        )
+        self._managers.clear()
+
+
+def numbers(directory: Path, pattern: str) -> list[int]:
+    """The numbers in the names of a folder's files that match."""
+    if not directory.is_dir():
+        return []
+    return [int(m[1]) for f in directory.iterdir() if (m := re.fullmatch(pattern, f.name))]
+
+
+def steps_in(directory: Path) -> list[int]:
+    """The steps of a folder's checkpoints, newest first."""
+    return sorted(numbers(directory, r"ckpt-(\d+)\.index"), reverse=True)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says."""
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    return (str(text).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,235 @@
+"""A frozen dataclass is the one truth about a run: its flags, its TOML file and its checks come from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from rlkit.errors import UserError, unknown
+
+Scalar = str | int | float | bool
+
+
+def option(
+    default: Any,  # noqa: ANN401 - a field's default has the field's type
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    group: str = "training",
+) -> Any:  # noqa: ANN401 - dataclasses.field is typed so too
+    """A field of a config: its default, one sentence of help, and the values that it may take.
+
+    `low` and `high` are inclusive bounds, `above` is an exclusive lower one.
+    """
+    metadata = {"help": help, "low": low, "high": high, "above": above, "group": group}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What every training run has, whichever agent learns. Steps are env steps, summed over the parallel envs."""
+
+    env: str = option("", "Gymnasium id of the env to learn.", group="env")
+    env_args: dict[str, Scalar] = option({}, "Keyword arguments for the env.", group="env")
+    num_envs: int = option(1, "Parallel envs (N).", low=1, high=100_000, group="env")
+    vectorization: Literal["auto", "native", "sync", "async"] = option(
+        "auto",
+        "How parallel envs run: native (the env's own vector version), sync (in this process), async (a "
+        "process each); auto is native where the env has one and N > 1, else sync.",
+        group="env",
+    )
+    seed: int = option(0, "Seed of every random draw.", low=0, high=2**31 - 1)
+    steps: int = option(100_000, "Env steps to train for.", low=1)
+    log_interval: int = option(1_000, "Steps between two rows of metrics.csv.", low=1, group="logging")
+    eval_interval: int = option(10_000, "Steps between evaluations; 0: none.", low=0, group="logging")
+    eval_episodes: int = option(20, "Episodes of an evaluation.", low=1, group="logging")
+    target_return: float | None = option(
+        None, "Stop once an evaluation's mean return reaches this.", group="logging"
+    )
+    checkpoint_interval: int = option(10_000, "Steps between checkpoints.", low=1, group="logging")
+    keep_checkpoints: int = option(3, "Checkpoints kept beside the best one.", low=1, group="logging")
+    profile: bool = option(
+        False, "Write the graph and a profile trace of the first updates for TensorBoard.", group="logging"
+    )
+    device: str = option(
+        "auto", "Device that computes: auto, cpu, gpu, or one by number such as gpu:1.", group="device"
+    )
+    visible_gpus: str = option(
+        "all", "GPUs that TensorFlow may see: all, none, or numbers such as 0,2.", group="device"
+    )
+    memory_growth: bool = option(True, "Take GPU memory as it is needed, not all at once.", group="device")
+    memory_limit: int = option(0, "Limit of GPU memory, MB; 0: none.", low=0, group="device")
+    logical_devices: int = option(
+        1, "Logical devices to split the device into, to simulate several.", low=1, high=64, group="device"
+    )
+    threads: int = option(1, "Threads of one TensorFlow operation; 0: TensorFlow's choice.", low=0, group="device")
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = coerce(field.name, getattr(self, field.name), hints[field.name])
+            check_bounds(field.name, value, field.metadata)
+            object.__setattr__(self, field.name, value)
+        if self.device not in ("auto", "cpu", "gpu") and not (
+            self.device.startswith(("cpu:", "gpu:")) and self.device[4:].isdigit()
+        ):
+            raise UserError(f"device is {self.device!r}, expected auto, cpu, gpu or one by number such as gpu:1")
+        if self.visible_gpus not in ("all", "none") and not self.visible_gpus.replace(",", "").isdigit():
+            raise UserError(f"visible_gpus is {self.visible_gpus!r}, expected all, none or numbers such as 0,2")
+
+    def replace(self, **changes: Any) -> Self:  # noqa: ANN401 - dataclasses.replace is typed so too
+        """A copy with some fields changed, checked like a new one; unknown names raise UserError."""
+        check_names(type(self), changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as TOML takes them: None is left out, tuples are lists."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None and v != {}
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig(TrainConfig):
+    """What every agent has that learns from a replay buffer."""
+
+    gamma: float = option(0.99, "Discount of a step.", low=0, high=1, group="agent")
+    n_step: int = option(1, "Rewards summed before bootstrapping.", low=1, high=1000, group="agent")
+    batch_size: int = option(128, "Transitions an update (B).", low=1, group="agent")
+    buffer_size: int = option(100_000, "Transitions that the replay buffer holds.", low=1, group="agent")
+    learning_starts: int = option(1_000, "Steps before the first update.", low=0, group="agent")
+    train_interval: int = option(4, "Steps between two rounds of updates.", low=1, group="agent")
+    gradient_steps: int = option(1, "Updates a round (K).", low=1, high=10_000, group="agent")
+    jit: bool = option(True, "Compile acting and learning with XLA.", group="agent")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size > self.buffer_size:
+            raise UserError(f"batch_size is {self.batch_size}, expected at most buffer_size, {self.buffer_size}")
+        least = self.num_envs * self.n_step
+        if self.buffer_size < least:
+            raise UserError(f"buffer_size is {self.buffer_size}, expected at least num_envs times n_step, {least}")
+
+
+C = TypeVar("C", bound=TrainConfig)
+
+
+def check_names(cls: type[TrainConfig], values: Mapping[str, object], where: str = "") -> None:
+    """Raise UserError for a name that is no field of `cls`, naming the close ones."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    for name in values:
+        if name.replace("-", "_") not in names:
+            error = unknown("field", name, names)
+            raise UserError(f"{where}: {error}" if where else str(error))
+
+
+def coerce(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401 - the field's own type
+    """`value` as the field's type: text is parsed, whole floats become ints; UserError where it cannot be."""
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            raise UserError(f"{name} is {value!r}, expected one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is types.UnionType:
+        if value is None or (isinstance(value, str) and value.casefold() == "none"):
+            return None
+        return coerce(name, value, next(a for a in arguments if a is not type(None)))
+    if origin is tuple:
+        items = [v for v in value.replace(" ", "").split(",") if v] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
+        return tuple(coerce(name, item, arguments[0]) for item in items)
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(v, str | int | float) for v in value.values()):
+            raise UserError(f"{name} is {value!r}, expected a table of names and plain values")
+        return dict(value)
+    try:
+        if hint is bool and isinstance(value, str):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.casefold()]
+        if hint is int and isinstance(value, str):
+            value = float(value.replace("_", "")) if not value.lstrip("+-").isdigit() else int(value)
+        if hint is int and isinstance(value, float) and value.is_integer():
+            return int(value)
+        if hint is float and isinstance(value, str | int) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, KeyError):
+        pass
+    if type(value) is not hint:
+        raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
+    return value
+
+
+def kind(hint: Any) -> str:  # noqa: ANN401 - a type annotation
+    """What a value of the type looks like, for messages and help."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "|".join(map(str, arguments))
+    if origin is types.UnionType:
+        return kind(next(a for a in arguments if a is not type(None))) + " or none"
+    if origin is tuple:
+        return "whole numbers such as 64,64" if arguments[0] is int else "numbers such as 0.5,1"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, "a table")
+
+
+def check_bounds(name: str, value: object, metadata: Mapping[str, Any]) -> None:
+    """Raise UserError where a number, or a number of a tuple, is outside the field's bounds or not finite."""
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            continue
+        low, high, above = metadata["low"], metadata["high"], metadata["above"]
+        wrong = (
+            not math.isfinite(item)
+            or (low is not None and item < low)
+            or (high is not None and item > high)
+            or (above is not None and item <= above)
+        )
+        if wrong:
+            lower = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
+            upper = f"at most {high:g}" if high is not None else ""
+            bounds = " and ".join(b for b in (lower, upper) if b) or "a finite number"
+            raise UserError(f"{name} is {item:g}, expected {bounds}")
+
+
+def build(cls: type[C], *layers: tuple[str, Mapping[str, Any]]) -> C:
+    """The config of some named layers of values, later ones over earlier ones.
+
+    Raises:
+        UserError: a name that is no field, or a value that its field refuses; the layer is named.
+    """
+    values: dict[str, Any] = {}
+    for where, layer in layers:
+        check_names(cls, layer, where)
+        layer_values = {k.replace("-", "_"): v for k, v in layer.items()}
+        if "env_args" in layer_values and isinstance(layer_values["env_args"], Mapping):
+            layer_values["env_args"] = {**values.get("env_args", {}), **layer_values["env_args"]}
+        values |= layer_values
+        try:
+            cls(**values)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") if where else error from None
+    return cls(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The names and values of a TOML file; UserError where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"config file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config file {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"config file {path} is not valid TOML: {error}") from None

@@ -1,0 +1,86 @@
+"""What TensorFlow computes on, set through tf.config before it starts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import tensorflow as tf
+
+from rlkit.config import TrainConfig
+from rlkit.errors import UserError
+
+_configured: dict[str, object] = {}
+
+
+def configure(config: TrainConfig) -> AbstractContextManager[Any]:
+    """Apply a config's device fields, and give the scope to compute in.
+
+    TensorFlow takes them once a process: a second run in the same process must agree with the first.
+
+    Raises:
+        UserError: the device does not exist, or TensorFlow has started with other settings.
+    """
+    fields = ("visible_gpus", "memory_growth", "memory_limit", "logical_devices", "threads")
+    wanted: dict[str, object] = {name: getattr(config, name) for name in fields}
+    if _configured != wanted:
+        try:
+            _apply(config)
+        except RuntimeError:
+            different = [n for n in fields if _configured.get(n, wanted[n]) != wanted[n]] or list(fields)
+            raise UserError(
+                f"TensorFlow has started in this process with other settings of {', '.join(different)}: "
+                "start a new process"
+            ) from None
+        _configured.update(wanted)
+    return tf.device(device_name(config.device))
+
+
+def _apply(config: TrainConfig) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(config.threads)
+    gpus = tf.config.list_physical_devices("GPU")
+    if config.visible_gpus != "all":
+        numbers = [] if config.visible_gpus == "none" else [int(n) for n in config.visible_gpus.split(",")]
+        if any(n >= len(gpus) for n in numbers):
+            raise UserError(f"visible_gpus is {config.visible_gpus}, but TensorFlow sees {len(gpus)} GPUs")
+        gpus = [gpus[n] for n in numbers]
+        tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        if config.memory_limit or config.logical_devices > 1:
+            limit = config.memory_limit or None
+            split = [tf.config.LogicalDeviceConfiguration(memory_limit=limit)] * config.logical_devices
+            tf.config.set_logical_device_configuration(gpu, split)
+        else:
+            tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
+    if not gpus and config.logical_devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        split = [tf.config.LogicalDeviceConfiguration()] * config.logical_devices
+        tf.config.set_logical_device_configuration(cpu, split)
+
+
+def device_name(device: str) -> str:
+    """The logical device's name for a config's `device`; auto is the first GPU, else the CPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        kind = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+    name = f"/device:{kind.upper()}:{number or 0}"
+    names = [d.name for d in tf.config.list_logical_devices()]
+    if name not in names:
+        there = ", ".join(n.removeprefix("/device:").lower() for n in names)
+        raise UserError(f"device is {device}, but TensorFlow has {there}")
+    return name
+
+
+def describe() -> dict[str, Any]:
+    """What TensorFlow sees: physical and logical devices, GPUs' names, CUDA and XLA builds."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return {
+        "physical": [d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices()],
+        "logical": [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()],
+        "gpus": [tf.config.experimental.get_device_details(g).get("device_name", "unknown") for g in gpus],
+        "built_with_cuda": tf.test.is_built_with_cuda(),
+    }

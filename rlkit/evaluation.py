@@ -1,0 +1,97 @@
+"""Greedy episodes on seeds that training never uses, and what their returns say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from rlkit.seeding import Purpose, evaluation_seed, generator
+
+Policy = Callable[[np.ndarray], np.ndarray]
+"""From N observations, [N, ...], to N actions, [N]."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The returns of some episodes. The interval is for the mean, 95%, by the percentile bootstrap."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    seed: int
+    step: int
+    """Training step of the agent."""
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns (divisor n)."""
+        return float(np.std(self.returns))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% bootstrap interval of the mean return (Efron 1979)."""
+        low, high = bootstrap_interval(np.array(self.returns))
+        return low, high
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``rlkit evaluate --json`` prints it."""
+        return {
+            "mean": self.mean,
+            "std": self.std,
+            "interval": list(self.interval),
+            "episodes": len(self.returns),
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+            "seed": self.seed,
+            "step": self.step,
+        }
+
+
+def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the means of resamples with replacement; the same for the same values."""
+    draws = generator(0, Purpose.BOOTSTRAP).integers(len(values), size=(resamples, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def evaluate(policy: Policy, envs: VectorEnv, episodes: int, seed: int, *, occasion: int = 0, step: int = 0) -> Evaluation:
+    """Play episodes, each on a seed of its own, so that the result does not depend on how many run at once.
+
+    Args:
+        policy: from N observations to N actions.
+        envs: N envs with autoreset disabled.
+        episodes: how many.
+        seed: of the evaluation.
+        occasion: tells evaluations with the same seed apart.
+        step: training step of the agent, for the record.
+    """
+    n = envs.num_envs
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+    playing = np.arange(n)  # episode that each env plays; those from `episodes` on are not counted
+    started, left = n, episodes
+    observation, _ = envs.reset(seed=[evaluation_seed(seed, int(e), occasion) for e in playing])
+    while left:
+        observation, reward, terminated, truncated, _ = envs.step(policy(observation))
+        counted = playing < episodes
+        returns[playing[counted]] += reward[counted]
+        lengths[playing[counted]] += 1
+        ended = np.asarray(terminated | truncated)
+        if ended.any():
+            left -= int((ended & counted).sum())
+            fresh = np.flatnonzero(ended)
+            playing[fresh] = started + np.arange(len(fresh))
+            started += len(fresh)
+            seeds = [
+                evaluation_seed(seed, int(e), occasion) if new else None
+                for e, new in zip(playing, ended, strict=True)
+            ]
+            observation, _ = envs.reset(seed=seeds, options={"reset_mask": ended})
+    return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, step)

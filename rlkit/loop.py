@@ -1,0 +1,363 @@
+"""The host loop: one agent and N copies of any Gymnasium env, from Python.
+
+Letters: N parallel envs, K updates a round, B batch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import tensorflow as tf
+
+from rlkit.agent import Agent, Clock, Transition
+from rlkit.checkpoint import Checkpointer
+from rlkit.errors import UserError
+from rlkit.evaluation import Evaluation, Policy
+from rlkit.metrics import Observer
+from rlkit.networks import observation_dtype
+from rlkit.replay import Replay
+from rlkit.seeding import Purpose, key
+from rlkit.vector import Arrays, Environments
+
+COUNT = tf.TensorSpec([], tf.int64)
+
+
+def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced tf.function
+    """A traced function as a call that takes its tensors as they are.
+
+    A ConcreteFunction's own call binds and checks its arguments against the signature on each call, which
+    takes longer than a small network; where TensorFlow still has the way around it, take that.
+    """
+    flat = getattr(function, "_call_flat", None)
+    if flat is None:
+        return lambda *tensors: function(*tensors)
+    captured = function.captured_inputs
+    return lambda *tensors: flat(list(tensors), captured)
+
+
+def compile_policy(agent: Agent, space: gymnasium.Space, num_envs: int) -> Policy:
+    """The greedy policy for N observations as NumPy arrays."""
+    dtype = observation_dtype(space)
+    zero = tf.constant(0, tf.int64)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([num_envs, *(space.shape or ())], dtype)], jit_compile=agent.config.jit
+    )
+    def act(observations: tf.Tensor) -> tf.Tensor:
+        return agent.act(observations, Clock(zero, zero), explore=False)
+
+    call = call_flat(act.get_concrete_function())
+
+    def policy(observations: np.ndarray) -> np.ndarray:
+        actions: np.ndarray = call(tf.constant(observations, dtype)).numpy()
+        return actions
+
+    return policy
+
+
+class Program:
+    """An agent's two compiled programs for a loop on the host, and the replay's draws. Nothing retraces."""
+
+    DRAWS = 256
+    """Rounds whose replay draws are made in one call."""
+
+    def __init__(self, agent: Agent, space: gymnasium.Space, num_envs: int) -> None:
+        c = agent.config
+        self.config, self.traces = c, 0
+        self.dtype, shape = observation_dtype(space), list(space.shape or ())
+        lead = [c.gradient_steps, c.batch_size]
+
+        @tf.function(
+            input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNT, COUNT], jit_compile=c.jit
+        )
+        def act(observations: tf.Tensor, step: tf.Tensor, episode: tf.Tensor) -> tf.Tensor:
+            self.traces += 1
+            return agent.act(observations, Clock(step, episode), explore=True)
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([*lead, *shape], self.dtype),
+                tf.TensorSpec(lead, tf.int32),
+                tf.TensorSpec(lead, tf.float32),
+                tf.TensorSpec(lead, tf.float32),
+                tf.TensorSpec([*lead, *shape], self.dtype),
+                COUNT,
+                COUNT,
+            ],
+            jit_compile=c.jit,
+        )
+        def learn(
+            o_tm1: tf.Tensor,
+            a_tm1: tf.Tensor,
+            r_t: tf.Tensor,
+            discount_t: tf.Tensor,
+            o_t: tf.Tensor,
+            step: tf.Tensor,
+            episode: tf.Tensor,
+        ) -> tf.Tensor:
+            self.traces += 1
+            metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(step, episode))
+            self.metrics = list(metrics)
+            return tf.stack(list(metrics.values()))
+
+        @tf.function(input_signature=[COUNT], jit_compile=True)
+        def draw(first: tf.Tensor) -> tf.Tensor:
+            self.traces += 1
+            purpose = tf.constant(key(c.seed, Purpose.REPLAY), tf.int64)
+
+            def bits(number: tf.Tensor) -> tf.Tensor:
+                return tf.random.stateless_uniform(
+                    lead, tf.stack([purpose, number]), None, None, tf.uint32, alg="philox"
+                )
+
+            return tf.map_fn(bits, first + tf.range(self.DRAWS, dtype=tf.int64), fn_output_signature=tf.uint32)
+
+        self.metrics: list[str] = []
+        self._concrete = {f: f.get_concrete_function() for f in (act, learn, draw)}
+        self._act, self._learn, self._draw = (call_flat(f) for f in self._concrete.values())
+        self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
+        self.act_function, self.learn_function = self._concrete[act], self._concrete[learn]
+
+    def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
+        """Actions of the behaviour policy, [N] int32."""
+        actions: np.ndarray = self._act(
+            tf.constant(observations, self.dtype), tf.constant(step, tf.int64), tf.constant(episode, tf.int64)
+        ).numpy()
+        return actions
+
+    def learn(self, replay: Replay, number: int, step: int, episode: int) -> np.ndarray:
+        """Round `number` of K updates; the metrics, in the order of `self.metrics`."""
+        first = number - number % self.DRAWS
+        if first != self._drawn_from:
+            self._drawn_from, self._drawn = first, self._draw(tf.constant(first, tf.int64)).numpy()
+        batch = replay.sample(self._drawn[number - first])
+        values: np.ndarray = self._learn(
+            *(tf.constant(part) for part in batch), tf.constant(step, tf.int64), tf.constant(episode, tf.int64)
+        ).numpy()
+        return values
+
+
+class RoundObserver(Protocol):
+    """Sees the rounds of updates, to profile them."""
+
+    def round(self, number: int) -> None:
+        """Called before each round."""
+        ...
+
+    def stop(self) -> None:
+        """Called when training ends."""
+        ...
+
+
+class HostLoop:
+    """Acts, stores, learns, and calls on observers, evaluation and checkpoints when their steps have come.
+
+    Args:
+        agent: what learns.
+        envs: N envs.
+        replay: the buffer.
+        checkpointer: where to save.
+        evaluate: greedy episodes at a step, or None for no evaluations.
+        observers: see metrics and evaluations.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        envs: Environments,
+        replay: Replay,
+        checkpointer: Checkpointer,
+        evaluate: Callable[[int], Evaluation] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.agent, self.config = agent, agent.config
+        self.envs, self.replay, self.checkpointer = envs, replay, checkpointer
+        self.evaluate, self.observers = evaluate, observers
+        self.program = Program(agent, envs.observation_space, envs.num_envs)
+        self.step = self.episode = self.rounds = 0
+        self.seconds = 0.0
+        self.best: float | None = None
+        self._returns = np.zeros(envs.num_envs)
+        self._lengths = np.zeros(envs.num_envs, np.int64)
+        self._ended: list[tuple[float, int]] = []
+        self._sums = np.zeros(len(self.program.metrics))
+        self._summed = 0
+        self.saved_at = -1
+        self.profiler: RoundObserver | None = None
+        self._clock_start = time.monotonic()
+        self._interrupted = False
+
+    def run(self) -> str:
+        """Train to the config's last step, or until an evaluation reaches the target return.
+
+        Returns:
+            "finished", "solved" or "interrupted" (by a signal; a checkpoint was saved).
+
+        Raises:
+            UserError: the loss is not finite, or a file cannot be written.
+        """
+        self._clock_start = time.monotonic() - self.seconds
+        with self._interruptible():
+            if self.saved_at < 0:
+                self.save()
+            while self.step < self.config.steps:
+                before = self.step
+                self._cycle()
+                if self._due(self.config.log_interval, before):
+                    self._log()
+                if self._due(self.config.eval_interval, before) and self._evaluate():
+                    return self._finish("solved")
+                if self._due(self.config.checkpoint_interval, before):
+                    self.save()
+                if self._interrupted:
+                    return self._finish("interrupted")
+            return self._finish("finished")
+
+    def _cycle(self) -> None:
+        """One step of every env and the rounds of updates that are due after it."""
+        c = self.config
+        observation = self.envs.observation
+        actions = self.program.act(observation, self.step, self.episode)
+        result = self.envs.step(actions)
+        self.replay.add(observation, actions, result)
+        self._account(result.reward, result.terminated | result.truncated, result.valid)
+        before, self.step = self.step, self.step + int(np.count_nonzero(result.valid))
+        if self.step >= c.learning_starts and self.replay.usable().any():
+            for _ in range(self.step // c.train_interval - before // c.train_interval):
+                if self.profiler:
+                    self.profiler.round(self.rounds)
+                values = self.program.learn(self.replay, self.rounds, self.step, self.episode)
+                self.rounds += 1
+                if not math.isfinite(values[0]):
+                    raise self._diverged(float(values[0]))
+                self._sums += values
+                self._summed += 1
+
+    def _account(self, reward: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
+        self._returns += np.where(valid, reward, 0.0)
+        self._lengths += valid
+        if ended.any():
+            for e in np.flatnonzero(ended):
+                self._ended.append((float(self._returns[e]), int(self._lengths[e])))
+            self._returns[ended] = 0.0
+            self._lengths[ended] = 0
+            self.episode += int(np.count_nonzero(ended))
+
+    def _due(self, interval: int, before: int) -> bool:
+        return interval > 0 and self.step // interval > before // interval
+
+    def _log(self) -> None:
+        """A row of metrics for the steps since the one before."""
+        clock = Clock(tf.constant(self.step, tf.int64), tf.constant(self.episode, tf.int64))
+        row: dict[str, float | None] = {
+            "episode": self.episode,
+            "updates": self.rounds * self.config.gradient_steps,
+            **{name: float(value) for name, value in self.agent.scalars(clock).items()},
+        }
+        if self._ended:
+            returns, lengths = zip(*self._ended, strict=True)
+            row |= {"episode_return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}
+        if self._summed:
+            row |= dict(zip(self.program.metrics, map(float, self._sums / self._summed), strict=True))
+        self._ended.clear()
+        self._sums[:] = 0.0
+        self._summed = 0
+        for observer in self.observers:
+            observer.row(self.step, row, time.monotonic() - self._clock_start)
+
+    def _evaluate(self) -> bool:
+        """Evaluate, keep the best agent; whether the target return was reached."""
+        if self.evaluate is None:
+            return False
+        evaluation = self.evaluate(self.step)
+        for observer in self.observers:
+            observer.evaluation(self.step, evaluation.returns)
+        if self.best is None or evaluation.mean >= self.best:
+            self.best = evaluation.mean
+            self.checkpointer.save_best(self.step)
+        target = self.config.target_return
+        return target is not None and evaluation.mean >= target
+
+    def _finish(self, status: str) -> str:
+        if self.profiler:
+            self.profiler.stop()
+        if self.saved_at != self.step:
+            self.save()
+        return status
+
+    def _diverged(self, loss: float) -> UserError:
+        kept = self.saved_at
+        return UserError(
+            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is kept; "
+            "a smaller learning_rate or max_gradient_norm may help"
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that decides how the run goes on."""
+        self.seconds = time.monotonic() - self._clock_start
+        counters = {
+            "step": self.step,
+            "episode": self.episode,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "best": self.best,
+            "ended": self._ended,
+            "summed": self._summed,
+        }
+        state: Arrays = {
+            "counters": np.array(json.dumps(counters)),
+            "returns": self._returns,
+            "lengths": self._lengths,
+            "sums": self._sums,
+        }
+        state |= {f"env.{name}": value for name, value in self.envs.state().items()}
+        self.checkpointer.save(self.step, state)
+        self.saved_at = self.step
+
+    def restore(self, report: Callable[[str], None]) -> None:
+        """Continue from the newest good checkpoint; `report` is told what could not be had.
+
+        Raises:
+            UserError: there is none.
+        """
+        self.saved_at, state = self.checkpointer.restore(report)
+        counters = json.loads(str(state["counters"]))
+        self.step, self.episode, self.rounds = counters["step"], counters["episode"], counters["rounds"]
+        self.seconds, self.best = counters["seconds"], counters["best"]
+        self._ended = [(r, n) for r, n in counters["ended"]]
+        self._summed, self._sums = counters["summed"], state["sums"].copy()
+        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
+        env_state = {k.removeprefix("env."): v for k, v in state.items() if k.startswith("env.")}
+        if not self.envs.restore(env_state):
+            report("the env's own state cannot be restored: fresh episodes start, so the run is not bit for bit the same")
+            self._returns[:], self._lengths[:] = 0.0, 0
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the loop after the cycle in hand; the second one at once."""
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            del frame
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        try:
+            previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: whoever runs it there handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for s, handler in previous.items():
+                signal.signal(s, handler)

@@ -1,0 +1,209 @@
+"""Observers of a run: rows of a CSV file, TensorBoard scalars, a progress bar or plain lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rlkit.errors import UserError
+
+Row = Mapping[str, float | None]
+
+
+class Observer(Protocol):
+    """Sees every row of metrics and every evaluation."""
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        """Metrics of the steps since the row before; `seconds` since the run began, without pauses."""
+        ...
+
+    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+        """Greedy returns at a step."""
+        ...
+
+
+def number(value: float | None) -> str:
+    """A number in the fewest digits that keep a float32; empty for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.9g}"
+
+
+class CsvFile:
+    """A CSV file that grows by whole lines; its first column is the step."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, columns
+        if not path.exists():
+            self._append(columns)
+
+    def write(self, values: Sequence[str]) -> None:
+        """Append a row, at once on disk."""
+        self._append(values)
+
+    def _append(self, values: Sequence[str]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(values)
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(line.getvalue())
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @staticmethod
+    def cut(path: Path, step: int) -> None:
+        """Drop the rows after a step, and a last line that was cut short: a resumed run writes them again."""
+        from rlkit.checkpoint import write_whole  # noqa: PLC0415 - loads TensorFlow
+
+        if not path.exists():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = lines[:1] + [
+            line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step
+        ]
+        write_whole(path, "".join(kept).encode())
+
+
+METRICS = (
+    "step",
+    "episode",
+    "episode_return",
+    "episode_length",
+    "loss",
+    "td_error",
+    "q",
+    "gradient_norm",
+    "updates",
+    "epsilon",
+    "learning_rate",
+)
+"""Columns of metrics.csv. Return and length are means over the episodes that ended since the row before."""
+
+
+class CsvObserver:
+    """metrics.csv and evaluations.csv, which a run and its resumed twin share to the byte, and timing.csv."""
+
+    def __init__(self, directory: Path) -> None:
+        self._metrics = CsvFile(directory / "metrics.csv", METRICS)
+        self._evaluations = CsvFile(directory / "evaluations.csv", ("step", "mean", "returns"))
+        self._timing = CsvFile(directory / "timing.csv", ("step", "seconds"))
+
+    @staticmethod
+    def cut(directory: Path, step: int) -> None:
+        """Drop what was written after a step."""
+        for name in ("metrics.csv", "evaluations.csv", "timing.csv"):
+            CsvFile.cut(directory / name, step)
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        self._metrics.write([str(step), *(number(row.get(name)) for name in METRICS[1:])])
+        self._timing.write([str(step), f"{seconds:.3f}"])
+
+    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+        mean = sum(returns) / len(returns)
+        self._evaluations.write([str(step), number(mean), " ".join(map(number, returns))])
+
+
+class TensorBoardObserver:
+    """The same numbers as TensorBoard events."""
+
+    def __init__(self, directory: Path) -> None:
+        import tensorflow as tf  # noqa: PLC0415 - observers of plain text need none
+
+        self._tf = tf
+        self._writer = tf.summary.create_file_writer(str(directory))
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        del seconds
+        with self._writer.as_default():
+            for name, value in row.items():
+                if value is not None and not math.isnan(value):
+                    self._tf.summary.scalar(f"train/{name}", value, step=step)
+        self._writer.flush()
+
+    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+        with self._writer.as_default():
+            self._tf.summary.scalar("evaluate/mean_return", sum(returns) / len(returns), step=step)
+            self._tf.summary.histogram("evaluate/returns", list(returns), step=step)
+        self._writer.flush()
+
+
+class ProgressObserver(AbstractContextManager["ProgressObserver"]):
+    """A progress bar on a terminal, else a line now and then; on stderr.
+
+    Args:
+        steps: where the run ends.
+        start: where it begins, or goes on.
+        interval: seconds between two plain lines.
+        label: set before each line, to tell several runs apart.
+    """
+
+    def __init__(self, steps: int, start: int = 0, interval: float = 5.0, label: str = "") -> None:
+        self._console = Console(stderr=True)
+        self._steps, self._start, self._interval, self._label = steps, start, interval, label
+        self._began = self._told = time.monotonic()
+        self._said: dict[str, str] = {}
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn(label + "{task.completed:,.0f}/{task.total:,.0f} steps"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[said]}"),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+                expand=True,
+            )
+            self._task = self._bar.add_task("", total=steps, completed=start, said="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(self._label + text, highlight=False, soft_wrap=True)
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        del seconds
+        elapsed = time.monotonic() - self._began
+        rate = (step - self._start) / max(elapsed, 1e-9)
+        self._said["rate"] = f"{rate:,.0f} steps/s"
+        for name, label in (("episode_return", "return"), ("epsilon", "epsilon"), ("loss", "loss")):
+            value = row.get(name)
+            if value is not None and not math.isnan(value):
+                self._said[name] = f"{label} {value:.4g}"
+        self._show(step, (self._steps - step) / max(rate, 1e-9))
+
+    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+        self._said["evaluation"] = f"eval {sum(returns) / len(returns):.4g}"
+        self._show(step, None)
+
+    def _show(self, step: int, left: float | None) -> None:
+        order = ("rate", "episode_return", "evaluation", "epsilon", "loss")
+        said = "  ".join(self._said[k] for k in order if k in self._said)
+        if self._bar:
+            self._bar.update(self._task, completed=step, said=said)
+        elif left is not None and (time.monotonic() - self._told >= self._interval or step >= self._steps):
+            self._told = time.monotonic()
+            minutes, rest = divmod(round(left), 60)
+            self.say(f"{step:,}/{self._steps:,} steps  {said}  {minutes}:{rest:02d} left")
+
+
+def stderr_line(text: str) -> None:
+    """One line for people on stderr, where stdout belongs to results."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,109 @@
+"""Networks that agents and supervised models share, as Keras models built on construction.
+
+Letters: B batch, A actions, H hidden units, D observation's numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import gymnasium
+import keras
+import numpy as np
+from gymnasium import spaces
+
+from rlkit.errors import UserError
+
+
+@keras.saving.register_keras_serializable("rlkit")
+class OneHot(keras.layers.Layer):
+    """Whole numbers [B], counted from `start`, to rows of zeros with a one: [B, depth] float32."""
+
+    def __init__(self, depth: int, start: int = 0, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.depth, self.start = depth, start
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.ops.one_hot(keras.ops.cast(inputs, "int32") - self.start, self.depth)
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "depth": self.depth, "start": self.start}
+
+
+@keras.saving.register_keras_serializable("rlkit")
+class Dueling(keras.layers.Layer):
+    """Q(a) = V + A(a) - mean A, from the value [B, 1] and the advantages [B, A].
+
+    Wang et al. 2016, "Dueling network architectures for deep reinforcement learning", equation 9.
+    """
+
+    def call(self, value: keras.KerasTensor, advantages: keras.KerasTensor) -> keras.KerasTensor:
+        return value + advantages - keras.ops.mean(advantages, axis=-1, keepdims=True)
+
+
+def q_network(
+    observation_space: gymnasium.Space,
+    actions: int,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    dueling: bool = False,
+    seed: int = 0,
+) -> keras.Model:
+    """A network from a batch of observations to the value of each action, [B, A] float32.
+
+    Observations of two dimensions or fewer are flattened, Discrete ones become one-hot, uint8 ones are
+    scaled to [0, 1]. The hidden layers are dense with ReLU; `dueling` splits the last one in two streams.
+
+    Args:
+        observation_space: Box or Discrete.
+        actions: number of actions A.
+        hidden: units of each hidden layer H.
+        dueling: separate streams for value and advantage.
+        seed: the weights are a function of it.
+
+    Raises:
+        UserError: for any other observation space.
+    """
+    seeds = iter(int(s) for s in np.random.SeedSequence(seed).generate_state(2 * len(hidden) + 4))
+
+    def dense(units: int, activation: str | None, name: str) -> keras.layers.Dense:
+        initializer = keras.initializers.GlorotUniform(seed=next(seeds))
+        return keras.layers.Dense(units, activation, kernel_initializer=initializer, name=name)
+
+    inputs, x = observation_input(observation_space)
+    for i, units in enumerate(hidden[:-1] if dueling and hidden else hidden):
+        x = dense(units, "relu", f"hidden_{i}")(x)  # [B, H]
+    if dueling:
+        value, advantages = x, x
+        if hidden:
+            value = dense(hidden[-1], "relu", "value_hidden")(x)  # [B, H]
+            advantages = dense(hidden[-1], "relu", "advantage_hidden")(x)  # [B, H]
+        value = dense(1, None, "value")(value)  # [B, 1]
+        advantages = dense(actions, None, "advantages")(advantages)  # [B, A]
+        outputs = Dueling(name="q_values")(value, advantages)  # [B, A]
+    else:
+        outputs = dense(actions, None, "q_values")(x)  # [B, A]
+    return keras.Model(inputs, outputs, name="q_network")
+
+
+def observation_input(space: gymnasium.Space) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """A Keras input for a batch from the space, and the float32 features [B, D] made of it."""
+    if isinstance(space, spaces.Discrete):
+        inputs = keras.Input((), dtype="int32", name="observation")
+        return inputs, OneHot(int(space.n), int(space.start), name="one_hot")(inputs)
+    if isinstance(space, spaces.Box):
+        inputs = keras.Input(space.shape, dtype="uint8" if space.dtype == np.uint8 else "float32", name="observation")
+        x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs) if space.dtype == np.uint8 else inputs
+        return inputs, x if len(space.shape) == 1 else keras.layers.Reshape((math.prod(space.shape),), name="flat")(x)
+    raise UserError(
+        f"the observation space {space} is not supported: Box and Discrete are; "
+        "gymnasium.wrappers.FlattenObservation makes a Box of most others"
+    )
+
+
+def observation_dtype(space: gymnasium.Space) -> np.dtype:
+    """How observations of the space are stored and fed: uint8 stays, Discrete is int32, the rest float32."""
+    if isinstance(space, spaces.Discrete):
+        return np.dtype(np.int32)
+    return np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)

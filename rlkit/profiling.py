@@ -1,0 +1,39 @@
+"""The learner's graph and a trace of some updates, as TensorBoard shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from rlkit.loop import Program
+
+
+class Profiler:
+    """Writes the graph at once, and a trace of the rounds of updates from `first` to `last`.
+
+    Args:
+        directory: TensorBoard's log folder.
+        program: what is profiled.
+        first: round before which the trace starts; the ones before it warm up.
+        last: round after which it stops.
+    """
+
+    def __init__(self, directory: Path, program: Program, first: int = 10, last: int = 60) -> None:
+        self.directory, self.first, self.last, self._tracing = directory, first, last, False
+        with tf.summary.create_file_writer(str(directory)).as_default():
+            tf.summary.graph(program.learn_function.graph)
+
+    def round(self, number: int) -> None:
+        """Call before each round of updates."""
+        if number == self.first and not self._tracing:
+            tf.profiler.experimental.start(str(self.directory))
+            self._tracing = True
+        elif number > self.last:
+            self.stop()
+
+    def stop(self) -> None:
+        """Write the trace, if one is being taken."""
+        if self._tracing:
+            self._tracing = False
+            tf.profiler.experimental.stop()

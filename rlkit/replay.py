@@ -1,0 +1,161 @@
+"""Uniform replay: the last transitions of N envs, allocated once, drawn by given random bits.
+
+Each env is a column that is written in order, so that the steps after a transition are the rows after it:
+n-step returns are summed when sampled and stop where the episode ended.
+"""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium
+import numpy as np
+import psutil
+
+from rlkit.agent import Transition
+from rlkit.errors import UserError
+from rlkit.networks import observation_dtype
+from rlkit.vector import Arrays, Step
+
+
+class Replay:
+    """A ring of capacity // N rows for each of N envs. Lin 1992; Mnih et al. 2015.
+
+    Args:
+        capacity: transitions in all.
+        num_envs: N.
+        observation_space: of one env, Box or Discrete.
+        n_step: rewards summed before bootstrapping.
+        gamma: discount of a step.
+
+    Raises:
+        UserError: if it cannot fit in the memory that is free.
+    """
+
+    def __init__(
+        self, capacity: int, num_envs: int, observation_space: gymnasium.Space, n_step: int = 1, gamma: float = 0.99
+    ) -> None:
+        self.rows, self.num_envs = capacity // num_envs, num_envs
+        self.n_step, self.gamma = n_step, gamma
+        shape, dtype = observation_space.shape or (), observation_dtype(observation_space)
+        self.nbytes = self.rows * num_envs * (2 * math.prod(shape) * dtype.itemsize + 4 + 4 + 1 + 1)
+        free = psutil.virtual_memory().available
+        if self.nbytes > 0.9 * free:
+            raise UserError(
+                f"buffer_size is {capacity}, which takes {size_text(self.nbytes)} of memory where "
+                f"{size_text(free)} are free: at most {int(0.9 * free * capacity / self.nbytes)} would fit"
+            )
+        lead = (self.rows, num_envs)
+        self.fields: Arrays = {
+            "observation": np.zeros((*lead, *shape), dtype),
+            "action": np.zeros(lead, np.int32),
+            "reward": np.zeros(lead, np.float32),
+            "terminated": np.zeros(lead, np.bool_),
+            "truncated": np.zeros(lead, np.bool_),
+            "next_observation": np.zeros((*lead, *shape), dtype),
+        }
+        self._flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.fields.items()}
+        self.written = np.zeros(num_envs, np.int64)
+        self._columns = np.arange(num_envs)
+
+    def add(self, observation: np.ndarray, action: np.ndarray, step: Step) -> None:
+        """Store the valid rows of a step, [N, ...] each."""
+        values = (observation, action, step.reward, step.terminated, step.truncated, step.next_observation)
+        rows = self.written % self.rows
+        if step.valid.all():
+            for field, value in zip(self.fields.values(), values, strict=True):
+                field[rows, self._columns] = value
+            self.written += 1
+        else:
+            keep = step.valid
+            for field, value in zip(self.fields.values(), values, strict=True):
+                field[rows[keep], self._columns[keep]] = value[keep]
+            self.written[keep] += 1
+
+    def usable(self) -> np.ndarray:
+        """Transitions of each env that can be drawn: all but the newest n - 1, [N] int64."""
+        return np.maximum(np.minimum(self.written, self.rows) - (self.n_step - 1), 0)
+
+    def sample(self, bits: np.ndarray) -> Transition:
+        """Uniform draws, with replacement, one for each of the given random numbers.
+
+        Args:
+            bits: uniform over all of uint32, [K, B].
+
+        Returns:
+            n-step transitions, [K, B, ...].
+        """
+        usable = self.usable()
+        ends = np.cumsum(usable)
+        position = ((bits.astype(np.uint64) * np.uint64(ends[-1])) >> np.uint64(32)).astype(np.int64)  # [K, B]
+        column = np.searchsorted(ends, position, side="right") if self.num_envs > 1 else np.zeros_like(position)
+        oldest = self.written - np.minimum(self.written, self.rows)  # [N]
+        row = oldest[column] + position - (ends - usable)[column]  # [K, B]
+        first = (row % self.rows) * self.num_envs + column
+        return self._n_step(row, column, first)
+
+    def _n_step(self, row: np.ndarray, column: np.ndarray, first: np.ndarray) -> Transition:
+        """sum_k gamma^k r_(t+k), up to n rewards or the episode's end, and the observation after the last."""
+        flat, last = self._flat, first
+        reward = flat["reward"][first]
+        discount = np.full(first.shape, self.gamma, np.float32)
+        for k in range(1, self.n_step):
+            going = ~(flat["terminated"][last] | flat["truncated"][last])
+            if not going.any():
+                break
+            following = ((row + k) % self.rows) * self.num_envs + column
+            last = np.where(going, following, last)
+            reward = reward + np.where(going, np.float32(self.gamma**k) * flat["reward"][following], 0)
+            discount = np.where(going, np.float32(self.gamma ** (k + 1)), discount)
+        return Transition(
+            flat["observation"][first],
+            flat["action"][first],
+            reward.astype(np.float32, copy=False),
+            np.where(flat["terminated"][last], np.float32(0), discount),
+            flat["next_observation"][last],
+        )
+
+    def export(self, since: np.ndarray) -> Arrays:
+        """The rows written after the counts `since`, [N], as far as they are still held, env by env."""
+        start = np.maximum(since, self.written - self.rows)
+        where = self._places(start, self.written)
+        return {
+            "start": start,
+            "stop": self.written.copy(),
+            **{name: field[where] for name, field in self._flat.items()},
+        }
+
+    def load(self, segments: list[Arrays]) -> None:
+        """Put exported rows back where they were, the oldest segment first.
+
+        Raises:
+            ValueError: rows that the replay must hold are missing, or are of another shape.
+        """
+        final = segments[-1]["stop"]
+        held = np.maximum(final - self.rows, 0)
+        if held.shape != self.written.shape:
+            raise ValueError("the replay's rows are of another number of envs")
+        for rows in segments:
+            if (rows["start"] > held).any():
+                raise ValueError("rows of the replay are missing")
+            where = self._places(rows["start"], rows["stop"])
+            for name, field in self._flat.items():
+                field[where] = rows[name]
+            held = np.maximum(rows["stop"], held)
+        self.written = final.copy()
+
+    def _places(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Flat places of the rows from start to stop of each env, one env after the other."""
+        counts = stop - start
+        column = np.repeat(self._columns, counts)
+        offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return ((offset + np.repeat(start, counts)) % self.rows) * self.num_envs + column
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 4.0 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

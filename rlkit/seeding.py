@@ -1,0 +1,56 @@
+"""Every random draw is a function of (seed, what it is for, absolute count): no hidden generator state.
+
+So the same seed gives the same run, and a resumed run draws what the uninterrupted one would have drawn.
+Two counter-based families serve this: TensorFlow's stateless Philox ops inside compiled programs, and NumPy's
+Philox generator for the host's own rare draws (env seeds, bootstrap). Salmon et al. 2011, "Parallel random
+numbers: as easy as 1, 2, 3".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What a draw is for. Appending is safe; changing a number changes every run."""
+
+    PARAMETERS = 0
+    EXPLORATION = 1
+    REPLAY = 2
+    TRAINING_ENV = 3
+    EVALUATION_ENV = 4
+    BOOTSTRAP = 5
+    ACTIONS = 6
+
+
+_PURPOSES = 64
+
+
+def key(seed: int, purpose: Purpose) -> int:
+    """One int64 number for a seed and a purpose; different pairs give different numbers."""
+    return seed * _PURPOSES + int(purpose)
+
+
+def generator(seed: int, purpose: Purpose, *counts: int) -> np.random.Generator:
+    """NumPy's Philox generator for up to three counts (an env's number and its episode, say)."""
+    counter = [0, *counts, *([0] * (3 - len(counts)))]
+    return np.random.Generator(np.random.Philox(key=key(seed, purpose), counter=counter))
+
+
+_ENV_SEEDS = 2**30
+
+
+def env_seed(seed: int, env: int, episode: int) -> int:
+    """Seed of a training episode, in [0, 2**30): never one that an evaluation uses."""
+    return int(generator(seed, Purpose.TRAINING_ENV, env, episode).integers(_ENV_SEEDS))
+
+
+def evaluation_seed(seed: int, episode: int, occasion: int = 0) -> int:
+    """Seed of an evaluation episode, in [2**30, 2**31): never one that training uses.
+
+    `occasion` tells evaluations of one run apart: 0 is the command's, a training step's is that step.
+    """
+    draw = generator(seed, Purpose.EVALUATION_ENV, occasion, episode).integers(_ENV_SEEDS)
+    return _ENV_SEEDS + int(draw)

@@ -1,0 +1,65 @@
+"""Temporal-difference learning as pure functions: no state, no networks, one idea each.
+
+Letters: B batch, A actions, T time. Times: `_tm1` is the step that is learned about, `_t` the one after it.
+A transition's `discount_t` is gamma^n if the episode went on for bootstrapping (also where it was truncated) and
+0 if it terminated, so no function here needs to know about episode ends or n-step returns.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def select(q: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """The value of the given action in each row: [B, A] and [B] integers to [B]."""
+    return tf.reduce_sum(q * tf.one_hot(actions, q.shape[-1], dtype=q.dtype), axis=-1)
+
+
+def q_learning_target(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:
+    """r_t + discount_t max_a q_t(a), the target of Q-learning and DQN.
+
+    Watkins 1989; Mnih et al. 2015, "Human-level control through deep reinforcement learning", algorithm 1.
+
+    Args:
+        r_t: reward, or discounted sum of n rewards, [B].
+        discount_t: discount of the bootstrap value, 0 where the episode terminated, [B].
+        q_t: the target network's values at the later observation, [B, A].
+
+    Returns:
+        Targets, [B].
+    """
+    return r_t + discount_t * tf.reduce_max(q_t, axis=-1)  # [B]
+
+
+def double_q_learning_target(
+    r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor, q_t_selector: tf.Tensor
+) -> tf.Tensor:
+    """r_t + discount_t q_t(argmax_a q_t_selector(a)): one network selects, the other evaluates.
+
+    van Hasselt, Guez and Silver 2016, "Deep reinforcement learning with double Q-learning", equation 4.
+
+    Args:
+        r_t: reward, or discounted sum of n rewards, [B].
+        discount_t: discount of the bootstrap value, 0 where the episode terminated, [B].
+        q_t: the target network's values at the later observation, [B, A].
+        q_t_selector: the online network's values at the later observation, [B, A].
+
+    Returns:
+        Targets, [B].
+    """
+    return r_t + discount_t * select(q_t, tf.argmax(q_t_selector, axis=-1))  # [B]
+
+
+def huber(td_error: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
+    """Half the square up to delta, then linear with slope delta; elementwise. Huber 1964.
+
+    With delta 1 its gradient is the TD error clipped to [-1, 1] of Mnih et al. 2015.
+    """
+    magnitude = tf.abs(td_error)
+    inner = tf.minimum(magnitude, delta)
+    return 0.5 * inner**2 + delta * (magnitude - inner)
+
+
+def squared(td_error: tf.Tensor) -> tf.Tensor:
+    """Half the square, elementwise, so that its gradient is the TD error."""
+    return 0.5 * td_error**2

@@ -1,0 +1,286 @@
+"""N copies of any Gymnasium env behind one face, with autoreset, final observations and exact state settled.
+
+Gymnasium's vector envs end episodes in three ways (`AutoresetMode`). Here there is one: a step returns the real
+next observation, never one after a reset, and `observation` holds what to act on next.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from rlkit.config import Scalar
+from rlkit.errors import UserError
+from rlkit.seeding import env_seed
+
+Arrays = dict[str, np.ndarray]
+EnvFactory = Callable[[], gymnasium.Env]
+
+
+class Step(NamedTuple):
+    """What N envs returned; only rows with `valid` are transitions, the others only reset themselves."""
+
+    next_observation: np.ndarray
+    """[N, ...], the real one, also where the episode ended."""
+    reward: np.ndarray
+    """[N] float64."""
+    terminated: np.ndarray
+    """[N] bool."""
+    truncated: np.ndarray
+    """[N] bool."""
+    valid: np.ndarray
+    """[N] bool."""
+
+
+class OneEnv(VectorEnv):
+    """One env as a vector env of one, without the cost of batching (a third of SyncVectorEnv's)."""
+
+    def __init__(self, make: EnvFactory) -> None:
+        self.env = make()
+        self.num_envs = 1
+        self.metadata = {**self.env.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+        self.spec = self.env.spec
+        self.render_mode = self.env.render_mode
+        self.single_observation_space = self.env.observation_space
+        self.single_action_space = self.env.action_space
+        self.observation_space = gymnasium.vector.utils.batch_space(self.env.observation_space, 1)
+        self.action_space = gymnasium.vector.utils.batch_space(self.env.action_space, 1)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        options = {k: v for k, v in (options or {}).items() if k != "reset_mask"} or None
+        observation, info = self.env.reset(seed=seed[0] if isinstance(seed, list) else seed, options=options)
+        return np.asarray(observation)[None], info
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(actions[0])
+        return (
+            np.asarray(observation)[None],
+            np.array([reward], np.float64),
+            np.array([terminated]),
+            np.array([truncated]),
+            info,
+        )
+
+    def close_extras(self, **kwargs: object) -> None:
+        self.env.close()
+
+
+def has_native(env: str) -> bool:
+    """Whether the registered env has a vector version of its own."""
+    return gymnasium.spec(env).vector_entry_point is not None
+
+
+def make_vector(
+    env: str, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto"
+) -> VectorEnv:
+    """N copies of a registered env; `vectorization` as in TrainConfig.
+
+    Raises:
+        UserError: native asked for and the env has none, or the env refuses its arguments.
+    """
+    if vectorization == "auto":
+        vectorization = "native" if num_envs > 1 and has_native(env) else "sync"
+    try:
+        if vectorization == "native":
+            if not has_native(env):
+                raise UserError(f"vectorization is native, but {env} has no vector version of its own: take sync")
+            return gymnasium.make_vec(
+                env, num_envs=num_envs, vectorization_mode="vector_entry_point", **dict(env_args)
+            )
+        make = partial(gymnasium.make, env, **dict(env_args))
+        if vectorization == "async":
+            return AsyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        if num_envs == 1:
+            return OneEnv(make)
+        return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    except TypeError as error:
+        raise UserError(f"{env} refuses its arguments {dict(env_args)}: {error}") from error
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"{env} cannot be made: {error}") from error
+
+
+class Environments:
+    """N envs whose episodes, autoresets and state are under control.
+
+    Where episodes are reset from here (`AutoresetMode.DISABLED`), each has a seed of its own, a function of
+    (seed, env, episode); the state is then that seed and the actions since, whatever the env is. Envs that
+    reset themselves are saved by their attributes, where a trial shows that this is enough.
+
+    Args:
+        envs: a vector env in any autoreset mode.
+        seed: the run's seed.
+    """
+
+    def __init__(self, envs: VectorEnv, seed: int) -> None:
+        self.envs, self.seed = envs, seed
+        self.num_envs = envs.num_envs
+        self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.observation_space = envs.single_observation_space
+        self.action_space = envs.single_action_space
+        self.episodes = np.zeros(self.num_envs, np.int64)
+        self._ended = np.zeros(self.num_envs, np.bool_)
+        self._all = np.ones(self.num_envs, np.bool_)
+        self._log = np.zeros((256, self.num_envs), np.int32)
+        self._logged = 0
+        self._begin = np.zeros(self.num_envs, np.int64)
+        self.observation = self._reset_all()
+
+    def _seeds(self, wanted: np.ndarray) -> list[int | None]:
+        """The seeds of the current episodes of the wanted envs, None for the others."""
+        return [
+            env_seed(self.seed, e, int(k)) if want else None
+            for e, (k, want) in enumerate(zip(self.episodes, wanted, strict=True))
+        ]
+
+    def _reset_all(self) -> np.ndarray:
+        if self.mode == AutoresetMode.DISABLED:
+            return np.array(self.envs.reset(seed=self._seeds(self._all))[0])
+        return np.array(self.envs.reset(seed=env_seed(self.seed, 0, 0))[0])
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Act in every env; `observation` is then what to act on next, [N, ...]."""
+        if self.mode == AutoresetMode.DISABLED:
+            return self._step_and_reset(actions)
+        observation, reward, terminated, truncated, info = self.envs.step(actions)
+        valid, final = self._all, observation
+        if self.mode == AutoresetMode.NEXT_STEP:
+            valid = ~self._ended
+        elif "final_obs" in info:
+            final = np.array(observation)
+            for e in np.flatnonzero(terminated | truncated):
+                final[e] = info["final_obs"][e]
+        self.observation = observation
+        self._ended = terminated | truncated
+        self.episodes += self._ended
+        return Step(final, reward, terminated, truncated, valid)
+
+    def _step_and_reset(self, actions: np.ndarray) -> Step:
+        if self._logged == len(self._log):
+            self._compact_log()
+        self._log[self._logged] = actions
+        self._logged += 1
+        observation, reward, terminated, truncated, _ = self.envs.step(actions)
+        ended = terminated | truncated
+        self.observation = observation
+        if ended.any():
+            self.episodes += ended
+            self._begin[ended] = self._logged
+            reset_to, _ = self.envs.reset(seed=self._seeds(ended), options={"reset_mask": ended})
+            self.observation = np.array(reset_to)
+        return Step(observation, reward, terminated, truncated, self._all)
+
+    def _compact_log(self) -> None:
+        first = int(self._begin.min())
+        kept = self._log[first : self._logged]
+        grown = np.zeros((max(256, 2 * len(kept)), self.num_envs), np.int32)
+        grown[: len(kept)] = kept
+        self._log, self._logged = grown, len(kept)
+        self._begin -= first
+
+    def state(self) -> Arrays:
+        """What `restore` needs to continue exactly, as arrays."""
+        common = {"episodes": self.episodes, "observation": self.observation}
+        if self.mode == AutoresetMode.DISABLED:
+            first = int(self._begin.min())
+            return {**common, "log": self._log[first : self._logged].copy(), "begin": self._begin - first}
+        return {**common, "ended": self._ended, **attributes(self.envs)}
+
+    def restore(self, state: Arrays) -> bool:
+        """Continue from a `state`; False if the env did not come back to it and starts fresh episodes."""
+        self.episodes = state["episodes"].copy()
+        if self.mode == AutoresetMode.DISABLED:
+            self._begin, log = state["begin"].copy(), state["log"]
+            self._log, self._logged = np.array(log), len(log)
+            self.observation = self._replay(log, self._begin)
+        else:
+            set_attributes(self.envs, state)
+            self._ended = state["ended"].copy()
+            self.observation = state["observation"].copy()
+            if self.saves_exactly():
+                return True
+        if self.mode == AutoresetMode.DISABLED and np.array_equal(
+            self.observation, state["observation"], equal_nan=self.observation.dtype.kind == "f"
+        ):
+            return True
+        self.episodes += 1
+        self._logged, self._begin[:], self._ended[:] = 0, 0, False
+        self.observation = self._reset_all()
+        return False
+
+    def _replay(self, log: np.ndarray, begin: np.ndarray) -> np.ndarray:
+        """Reset each env to its episode's seed in time for its logged actions to end together with the others'."""
+        seeds = self._seeds(self._all)
+        observation = self._reset_all()
+        ended = np.zeros(self.num_envs, np.bool_)
+        idle = np.full(self.num_envs, int(getattr(self.action_space, "start", 0)), np.int32)
+        for i in range(len(log) + 1):
+            due = (begin == i) | ended
+            if due.any():
+                observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": due})
+            if i < len(log):
+                actions = np.where(begin <= i, log[i], idle)
+                observation, _, terminated, truncated, _ = self.envs.step(actions)
+                ended = terminated | truncated
+        return np.array(observation)
+
+    def saves_exactly(self) -> bool:
+        """Whether a state that is saved now can be restored exactly; envs that reset themselves are tried."""
+        if self.mode == AutoresetMode.DISABLED:
+            return True
+        saved = {k: np.copy(v) for k, v in attributes(self.envs).items()}
+        try:
+            first = self._rehearse()
+            set_attributes(self.envs, saved)
+            second = self._rehearse()
+        finally:
+            set_attributes(self.envs, saved)
+        return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+    def _rehearse(self, steps: int = 64) -> list[np.ndarray]:
+        rows: list[np.ndarray] = []
+        for i in range(steps):
+            actions = np.full(self.num_envs, self.action_space.start + i % int(self.action_space.n))
+            observation, reward, terminated, truncated, _ = self.envs.step(actions)
+            rows += [np.copy(part) for part in (observation, reward, terminated, truncated)]
+        return rows
+
+    def close(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.envs.close()
+
+
+_PREFIX = "attribute."
+
+
+def attributes(env: VectorEnv) -> Arrays:
+    """An env's own numbers, arrays and generators, as arrays."""
+    found: Arrays = {}
+    for name, value in vars(env).items():
+        if isinstance(value, np.random.Generator):
+            found[_PREFIX + name] = np.array(json.dumps(value.bit_generator.state))
+        elif isinstance(value, bool | int | float) or (isinstance(value, np.ndarray) and value.dtype != object):
+            found[_PREFIX + name] = np.copy(value)
+    return found
+
+
+def set_attributes(env: VectorEnv, state: Arrays) -> None:
+    """The inverse of `attributes`."""
+    for key, value in state.items():
+        if not key.startswith(_PREFIX):
+            continue
+        name = key.removeprefix(_PREFIX)
+        current = getattr(env, name)
+        if isinstance(current, np.random.Generator):
+            current.bit_generator.state = json.loads(str(value))
+        else:
+            setattr(env, name, value.copy() if value.ndim or isinstance(current, np.ndarray) else value.item())
