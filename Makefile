@@ -5,9 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
-ifndef RUN
-RUN := runs/first/$(shell date -u +%Y-%m-%dT%H-%M-%SZ)
-endif
+RUNS ?= runs/first
 
 .PHONY: help train test check format bench build clean
 .DEFAULT_GOAL := help
@@ -16,9 +14,9 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.with-video  ## install, then train, evaluate and render a DQN on CartPole-v1
-	$(BIN)/rlkit train dqn --env CartPole-v1 --run-dir $(RUN)
-	$(BIN)/rlkit evaluate $(RUN) --episodes 100
-	$(BIN)/rlkit render $(RUN)
+	$(BIN)/rlkit train dqn --env CartPole-v1 --run-dir $(RUNS)
+	$(BIN)/rlkit evaluate $(RUNS) --episodes 100
+	$(BIN)/rlkit render $(RUNS)
 
 test: check  ## every check, then every test
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -29,6 +29,12 @@ from rlkit.seeding import Purpose, key
 from rlkit.vector import Arrays, Environments
 
 COUNT = tf.TensorSpec([], tf.int64)
+COUNTS = tf.TensorSpec([2], tf.int64)
+
+
+def counts(step: int, episode: int) -> tf.Tensor:
+    """A clock's counts as one tensor. From an array: TensorFlow keeps every Python number it converts."""
+    return tf.constant(np.array([step, episode]))
 
 
 def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced tf.function
@@ -77,11 +83,11 @@ class Program:
         lead = [c.gradient_steps, c.batch_size]
 
         @tf.function(
-            input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNT, COUNT], jit_compile=c.jit
+            input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNTS], jit_compile=c.jit
         )
-        def act(observations: tf.Tensor, step: tf.Tensor, episode: tf.Tensor) -> tf.Tensor:
+        def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
             self.traces += 1
-            return agent.act(observations, Clock(step, episode), explore=True)
+            return agent.act(observations, Clock(now[0], now[1]), explore=True)
 
         @tf.function(
             input_signature=[
@@ -90,8 +96,7 @@ class Program:
                 tf.TensorSpec(lead, tf.float32),
                 tf.TensorSpec(lead, tf.float32),
                 tf.TensorSpec([*lead, *shape], self.dtype),
-                COUNT,
-                COUNT,
+                COUNTS,
             ],
             jit_compile=c.jit,
         )
@@ -101,11 +106,10 @@ class Program:
             r_t: tf.Tensor,
             discount_t: tf.Tensor,
             o_t: tf.Tensor,
-            step: tf.Tensor,
-            episode: tf.Tensor,
+            now: tf.Tensor,
         ) -> tf.Tensor:
             self.traces += 1
-            metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(step, episode))
+            metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(now[0], now[1]))
             self.metrics = list(metrics)
             return tf.stack(list(metrics.values()))
 
@@ -129,20 +133,16 @@ class Program:
 
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
         """Actions of the behaviour policy, [N] int32."""
-        actions: np.ndarray = self._act(
-            tf.constant(observations, self.dtype), tf.constant(step, tf.int64), tf.constant(episode, tf.int64)
-        ).numpy()
+        actions: np.ndarray = self._act(tf.constant(observations, self.dtype), counts(step, episode)).numpy()
         return actions
 
     def learn(self, replay: Replay, number: int, step: int, episode: int) -> np.ndarray:
         """Round `number` of K updates; the metrics, in the order of `self.metrics`."""
         first = number - number % self.DRAWS
         if first != self._drawn_from:
-            self._drawn_from, self._drawn = first, self._draw(tf.constant(first, tf.int64)).numpy()
+            self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
         batch = replay.sample(self._drawn[number - first])
-        values: np.ndarray = self._learn(
-            *(tf.constant(part) for part in batch), tf.constant(step, tf.int64), tf.constant(episode, tf.int64)
-        ).numpy()
+        values: np.ndarray = self._learn(*map(tf.constant, batch), counts(step, episode)).numpy()
         return values
 
 
@@ -257,7 +257,7 @@ class HostLoop:
 
     def _log(self) -> None:
         """A row of metrics for the steps since the one before."""
-        clock = Clock(tf.constant(self.step, tf.int64), tf.constant(self.episode, tf.int64))
+        clock = Clock(*tf.unstack(counts(self.step, self.episode)))
         row: dict[str, float | None] = {
             "episode": self.episode,
             "updates": self.rounds * self.config.gradient_steps,

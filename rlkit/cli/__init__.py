@@ -1,0 +1,68 @@
+"""The command line: a verb and a noun. A file a verb: it parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from rlkit import __version__
+from rlkit.cli.common import Help
+from rlkit.cli.completion import completion
+from rlkit.cli.doctor import doctor
+from rlkit.cli.evaluate import evaluate
+from rlkit.cli.listing import list_
+from rlkit.cli.plot import plot
+from rlkit.cli.render import render
+from rlkit.cli.train import train
+from rlkit.errors import UserError
+
+EPILOG = """\b
+Begin with:
+  rlkit train dqn --env CartPole-v1
+  rlkit evaluate runs
+  rlkit render runs --to rollout.gif
+Wherever a RUN is asked for, a folder such as runs means the newest run in it."""
+
+
+@click.group(cls=Help, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="rlkit")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand anywhere.")
+def cli(debug: bool) -> None:
+    """Reinforcement learning for TensorFlow and Keras 3."""
+    del debug
+
+
+for command in (train, evaluate, render, plot, list_, doctor, completion):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 a user's mistake in one sentence, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        code = cli.main(words, prog_name="rlkit", standalone_mode=False)
+    except (UserError, click.ClickException) as error:
+        if debug:
+            traceback.print_exc()
+        sys.exit(tell(error))
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def tell(error: UserError | click.ClickException) -> int:
+    """Print a mistake as one sentence on stderr; the exit code."""
+    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    sentence = " ".join(text.split())
+    print(f"rlkit: {sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence}", file=sys.stderr)
+    return 2

@@ -1,0 +1,19 @@
+"""rlkit completion SHELL: a script that completes verbs, agents, envs and flags."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(short_help="Print a shell's completion script.", epilog="For bash: rlkit completion bash >> ~/.bashrc")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that teaches a shell to complete rlkit's words."""
+    from rlkit.cli import cli
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "rlkit", "_RLKIT_COMPLETE").source())

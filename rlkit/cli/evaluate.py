@@ -1,0 +1,32 @@
+"""rlkit evaluate RUN: greedy episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlkit.cli.common import checkpoint_options, json_option, print_json, quiet_import, run_argument
+
+
+@click.command(short_help="Report the returns of greedy episodes.")
+@run_argument
+@click.option("--episodes", default=100, show_default=True, type=click.IntRange(1), help="How many.")
+@checkpoint_options
+@json_option
+def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, as_json: bool) -> None:
+    """Play greedy episodes with a run's agent and report their returns."""
+    from rlkit.run import find
+
+    find(run)
+    with quiet_import():
+        from rlkit.experiments.training import load
+    loaded = load(run)
+    result = loaded.evaluate(episodes, seed, checkpoint)
+    if as_json:
+        print_json({"run": str(loaded.path), **result.to_dict()})
+        return
+    low, high = result.interval
+    click.echo(f"{loaded.path}, {checkpoint} agent, of step {result.step:,}")
+    click.echo(f"mean return {result.mean:.1f} over {episodes} episodes, 95% interval {low:.1f} to {high:.1f}")
+    click.echo(f"standard deviation {result.std:.1f}, lowest {min(result.returns):g}, highest {max(result.returns):g}")

@@ -1,0 +1,29 @@
+"""rlkit plot RUN...: learning curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlkit.errors import UserError
+
+
+@click.command(short_help="Draw learning curves.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .png or .svg.  [RUN/plots/...png]")
+@click.option("--x", default="steps", show_default=True, type=click.Choice(["steps", "seconds"]), help="Over what.")
+@click.option("--y", default="evaluation", show_default=True, help="evaluation, or a column of metrics.csv such as episode_return, loss.")
+@click.option("--all", "every", is_flag=True, help="Every run below the given folders, not only the newest.")
+def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str, every: bool) -> None:
+    """Draw learning curves; runs that differ only in their seed become one line with an interval."""
+    from rlkit import plotting
+    from rlkit.run import find, runs_below
+
+    if not runs:
+        raise UserError("name a run to plot, or a folder of runs with --all")
+    found = [r for folder in runs for r in ((every and runs_below(folder)) or [find(folder)])]
+    if path is None:
+        path = found[0].path / "plots" / f"{y}.png" if len(found) == 1 else Path(f"{y}.png")
+    plotting.learning_curves(found, path, x=x, y=y)
+    click.echo(path)

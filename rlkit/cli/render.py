@@ -1,0 +1,38 @@
+"""rlkit render RUN: a rollout to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlkit.cli.common import checkpoint_options, quiet_import, run_argument
+from rlkit.errors import UserError
+
+
+@click.command(short_help="Show the agent play: mp4, gif or a window.")
+@run_argument
+@click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
+@click.option("--human", is_flag=True, help="Play live in a window instead.")
+@click.option("--episodes", default=1, show_default=True, type=click.IntRange(1), help="How many.")
+@checkpoint_options
+def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int) -> None:
+    """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
+    from rlkit import rendering
+    from rlkit.run import find
+
+    if human and path:
+        raise UserError("--human and --to exclude each other")
+    directory = find(run)
+    rendering.check(path, human=human)
+    with quiet_import():
+        from rlkit.experiments.training import load
+    loaded = load(directory.path)
+    policy, step = loaded.policy(1, checkpoint)
+    if human:
+        rollout = rendering.show(policy, loaded.config.env, loaded.config.env_args, seed=seed, episodes=episodes)
+    else:
+        path = path or loaded.path / "videos" / f"step{step}-seed{seed}.mp4"
+        rollout = rendering.record(policy, loaded.config.env, loaded.config.env_args, path, seed=seed, episodes=episodes)
+        click.echo(rollout.path)
+    click.echo("return " + ", ".join(f"{r:g}" for r in rollout.returns))

@@ -1,0 +1,311 @@
+"""rlkit train AGENT --env ENV: learn by interaction."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rlkit.cli.common import Help, json_option, print_json, quiet_import, say
+from rlkit.errors import UserError
+
+if TYPE_CHECKING:
+    from rlkit.config import TrainConfig
+    from rlkit.experiments.training import Run
+
+GROUPS = {"env": "Env", "training": "Training", "agent": "Agent", "logging": "Logging", "device": "Device"}
+
+
+class FieldType(click.ParamType):
+    """A config field's value on the command line, checked as the config checks it."""
+
+    def __init__(self, flag: str, hint: Any, metadata: Mapping[str, Any]) -> None:  # noqa: ANN401 - an annotation
+        from rlkit.config import kind
+
+        self.flag, self.hint, self.metadata = flag, hint, metadata
+        numbers = {"a whole number": "N", "a number": "X", "text": "TEXT", "whole numbers such as 64,64": "N,N"}
+        text = kind(hint)
+        self.name = numbers.get(text.removesuffix(" or none"), text)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        from rlkit.config import check_bounds, coerce
+
+        del param, ctx
+        result = coerce(self.flag, value, self.hint)
+        check_bounds(self.flag, result, self.metadata)
+        return result
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return self.name
+
+
+class FieldOption(click.Option):
+    """An option made from a config field, shown under its group's heading."""
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:  # noqa: ANN401 - click.Option's
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class AgentCommand(click.Command):
+    """Shows the fields under the headings of their groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = self.get_params(ctx)
+        for group, title in {**GROUPS, "": "Options"}.items():
+            rows = [
+                row
+                for option in options
+                if getattr(option, "group", "") == group and (row := option.get_help_record(ctx))
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class Agents(Help):
+    """A command an agent, with flags from the agent's config and from the arguments of the env that is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from rlkit.experiments.catalogue import agent_summaries
+
+        return list(agent_summaries())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from rlkit.experiments.catalogue import agent_summaries
+
+        if cmd_name not in agent_summaries():
+            return None
+        return agent_command(cmd_name, ctx.meta.get("rlkit.env"))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from rlkit.errors import unknown
+
+        if args and args[0] not in self.list_commands(ctx):
+            raise unknown("agent", args[0], self.list_commands(ctx))
+        for word, following in itertools.pairwise([*args, ""]):
+            if word == "--env" or word.startswith("--env="):
+                ctx.meta["rlkit.env"] = word.partition("=")[2] or following
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Agents, invoke_without_command=True, epilog="Each agent has its own flags: rlkit train dqn --help")
+@click.option("--resume", "path", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run exactly.")
+@click.option("--steps", type=click.IntRange(1), help="With --resume: go on to this step.")
+@json_option
+@click.pass_context
+def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> None:
+    """Train an agent on an env, or continue a run."""
+    if ctx.invoked_subcommand:
+        if path:
+            raise UserError(f"--resume takes the agent from the run: say rlkit train --resume {path}")
+        return
+    if path is None:
+        raise UserError("name an agent to train, such as rlkit train dqn --env CartPole-v1, or --resume RUN")
+    with quiet_import():
+        from rlkit.experiments.training import resume
+    conclude([resume(path, steps=steps, say=say, progress=True)], as_json)
+
+
+def agent_command(agent: str, env: str | None) -> click.Command:
+    """The command that trains an agent, with the env's arguments as flags if the env is known."""
+    from rlkit.experiments.catalogue import agent_summaries, config_class, env_arguments
+
+    cls = config_class(agent)
+    options: list[click.Parameter] = [*field_options(cls)]
+    taken = {o.name for o in options}
+    for name, default in (env_arguments(env) if env else {}).items():
+        if name not in taken and (default is None or isinstance(default, bool | int | float | str)):
+            options.append(env_option(name, default))
+    text = agent_summaries()[agent]
+    if not env:
+        text += "\n\nWith --env ENV, the env's own arguments are flags too."
+    options += [
+        click.Option(["--preset"], default="auto", show_default=True, help="A preset's name, none, or auto: the env's."),
+        click.Option(["--config", "file"], type=click.Path(path_type=Path), help="TOML file of fields; flags go before it."),
+        click.Option(["--set", "settings"], multiple=True, metavar="NAME=VALUE", help="Set any field by name."),
+        click.Option(["--seeds"], help="Train several seeds in turn, such as 0-9 or 0,3,5.", metavar="A-B"),
+        click.Option(["--run-dir"], default="runs", show_default=True, type=click.Path(path_type=Path), help="Where the run's folder is made."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
+    ]
+
+    def callback(**values: Any) -> None:  # noqa: ANN401 - click's
+        start(agent, values, {o.name for o in options if isinstance(o, FieldOption) and o.name not in taken})
+
+    return AgentCommand(agent, params=options, callback=callback, help=text, short_help=agent_summaries()[agent])
+
+
+def field_options(cls: type[TrainConfig]) -> list[FieldOption]:
+    """An option for each field of a config, except the table of env arguments."""
+    hints = typing.get_type_hints(cls)
+    made = []
+    for field in dataclasses.fields(cls):
+        if field.name == "env_args":
+            continue
+        flag, hint = "--" + field.name.replace("_", "-"), hints[field.name]
+        default = field.default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        text = field.metadata["help"]
+        if field.name != "env":
+            text += f"  [{'none' if default is None else str(shown).lower() if hint is bool else shown}]"
+        if hint is bool:
+            made.append(FieldOption([f"{flag}/--no-{flag[2:]}", field.name], default=None, help=text, group=field.metadata["group"]))
+        else:
+            made.append(
+                FieldOption(
+                    [flag, field.name], type=FieldType(flag, hint, field.metadata), default=None, help=text,
+                    group=field.metadata["group"],
+                    shell_complete=complete_env if field.name == "env" else None,
+                )
+            )
+    return made
+
+
+def complete_env(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Env ids for shell completion."""
+    from rlkit.experiments.catalogue import env_names
+
+    del ctx, param
+    return [name for name in env_names() if name.startswith(incomplete)]
+
+
+def env_option(name: str, default: object) -> FieldOption:
+    """An option for an argument of the env."""
+    flag = "--" + name.replace("_", "-")
+    text = f"Argument {name} of the env.  [{str(default).lower() if default is None or isinstance(default, bool) else default}]"
+    if isinstance(default, bool):
+        return FieldOption([f"{flag}/--no-{flag[2:]}", name], default=None, help=text, group="env")
+    hint = str if default is None else type(default)
+    bounds = {"low": None, "high": None, "above": None}
+    return FieldOption([flag, name], type=FieldType(flag, hint, bounds), default=None, help=text, group="env")
+
+
+def start(agent: str, values: dict[str, Any], env_options: set[str | None]) -> None:
+    """Train as the parsed options say."""
+    from rlkit.experiments.catalogue import config_class
+    from rlkit.experiments.configuration import resolve
+
+    own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
+    given = {k: v for k, v in values.items() if v is not None}
+    fields = {**parse_settings(own["settings"]), **{k: v for k, v in given.items() if k not in env_options}}
+    env_args = {k: v for k, v in given.items() if k in env_options}
+    if env_args:
+        fields["env_args"] = {**fields.get("env_args", {}), **env_args}
+    if own["seeds"] and "seed" in fields:
+        raise UserError("--seed and --seeds exclude each other")
+    seeds = parse_seeds(own["seeds"]) if own["seeds"] else [None]
+    env = fields.pop("env", None)
+    source = {"preset": own["preset"], "config": own["file"]}
+    resolve(agent, env, fields=fields, **source)
+    del config_class
+    with quiet_import():
+        from rlkit.experiments import training
+    runs = []
+    for seed in seeds:
+        seeded = fields if seed is None else {**fields, "seed": seed}
+        label = "" if seed is None else f"seed {seed}: "
+        run = training.train(
+            agent, env, run_dir=own["run_dir"], say=lambda text, label=label: say(label + text), progress=True, label=label,
+            **source, **seeded,
+        )
+        runs.append(run)
+        if run.status == "interrupted":
+            break
+    conclude(runs, own["as_json"])
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """``name=value`` words as fields; ``env_args.name=value`` reaches the env."""
+    fields: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set {setting} is not NAME=VALUE, such as gamma=0.98")
+        if name.startswith("env_args."):
+            fields.setdefault("env_args", {})[name.removeprefix("env_args.")] = literal(value)
+        else:
+            fields[name.replace("-", "_")] = value
+    return fields
+
+
+def literal(text: str) -> bool | int | float | str:
+    """A word as TOML would read it, else as text."""
+    import tomllib
+
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-3,7`` as [0, 1, 2, 3, 7]."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise UserError(f"--seeds is {text!r}, expected numbers such as 0-9 or 0,3,5")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    if len(set(seeds)) != len(seeds):
+        raise UserError(f"--seeds is {text!r}, which names a seed twice")
+    return seeds
+
+
+def conclude(runs: list[Run], as_json: bool) -> None:
+    """Evaluate what was trained and print it, with what to try next."""
+    results = []
+    for run in runs:
+        result = None if run.status == "interrupted" else run.evaluate()
+        results.append((run, result))
+    if as_json:
+        rows = [
+            {
+                "run": str(run.path), "seed": run.config.seed, "status": run.status,
+                "step": run.directory.info["step"], "seconds": run.directory.info["seconds"],
+                "evaluation": result and result.to_dict(),
+            }
+            for run, result in results
+        ]
+        print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+    else:
+        print_results(results)
+    if runs[-1].status == "interrupted":
+        say(f"interrupted; go on with: rlkit train --resume {runs[-1].path}")
+        raise click.exceptions.Exit(130)
+
+
+def print_results(results: list[tuple[Run, Any]]) -> None:
+    """For people: a line a run, and the next commands."""
+    for run, result in results:
+        info = run.directory.info
+        click.echo(f"{run.path}")
+        click.echo(f"  seed {run.config.seed}: {run.status} at step {info['step']:,} after {info['seconds']:.1f} s")
+        if result is not None:
+            low, high = result.interval
+            click.echo(
+                f"  best agent, of step {result.step:,}: mean return {result.mean:.1f} over {len(result.returns)} fresh "
+                f"episodes (95% interval {low:.1f} to {high:.1f}, standard deviation {result.std:.1f})"
+            )
+    means = [result.mean for _, result in results if result is not None]
+    if len(means) > 1:
+        from rlkit.evaluation import bootstrap_interval
+
+        import numpy as np
+
+        low, high = bootstrap_interval(np.array(means))
+        click.echo(
+            f"{len(means)} seeds: mean {np.mean(means):.1f} (95% interval {low:.1f} to {high:.1f}), "
+            f"lowest {min(means):.1f}, highest {max(means):.1f}"
+        )
+    paths = " ".join(str(run.path) for run, _ in results)
+    if results[-1][0].status != "interrupted":
+        click.echo(f"next: rlkit render {results[-1][0].path}\n      rlkit plot {paths}")

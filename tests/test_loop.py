@@ -1,0 +1,213 @@
+"""The host loop: what it stores and bootstraps, when it calls whom, and what it must not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeLimit
+
+from rlkit.agents.dqn import DQN
+from rlkit.agents.dqn_config import DQNConfig
+from rlkit.checkpoint import Checkpointer
+from rlkit.errors import UserError
+from rlkit.evaluation import Evaluation
+from rlkit.loop import HostLoop
+from rlkit.metrics import Row
+from rlkit.replay import Replay
+from rlkit.vector import Environments, OneEnv
+
+
+class Corridor(gymnasium.Env[np.int64, int]):
+    """Observes 0 at the start and 1 later. Action 1 ends it with reward 1/2; action 0 pays what is observed."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.int64, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = 0
+        return np.int64(0), {}
+
+    def step(self, action: int) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
+        reward = 0.5 if action == 1 else float(self.place)
+        self.place = 1
+        return np.int64(1), reward, bool(action == 1), False, {}
+
+
+def corridor() -> gymnasium.Env[np.int64, int]:
+    return TimeLimit(Corridor(), 3)
+
+
+def make_loop(
+    envs: VectorEnv,
+    path: Path,
+    evaluate: Callable[[int], Evaluation] | None = None,
+    observers: Sequence[Any] = (),
+    **fields: Any,
+) -> tuple[HostLoop, DQN]:
+    config = DQNConfig(**{"env": "toy", "num_envs": envs.num_envs, "threads": 0, **fields})
+    environments = Environments(envs, config.seed)
+    agent = DQN(config, envs.single_observation_space, envs.single_action_space)
+    replay = Replay(
+        config.buffer_size, config.num_envs, envs.single_observation_space, config.n_step, config.gamma
+    )
+    checkpointer = Checkpointer(path / "checkpoints", agent, replay, config.keep_checkpoints)
+    return HostLoop(agent, environments, replay, checkpointer, evaluate, observers), agent
+
+
+MODES: dict[str, Callable[[], VectorEnv]] = {
+    "one": lambda: OneEnv(corridor),
+    "disabled": lambda: SyncVectorEnv([corridor] * 3, autoreset_mode=AutoresetMode.DISABLED),
+    "next step": lambda: SyncVectorEnv([corridor] * 3, autoreset_mode=AutoresetMode.NEXT_STEP),
+    "same step": lambda: SyncVectorEnv([corridor] * 3, autoreset_mode=AutoresetMode.SAME_STEP),
+    "async": lambda: AsyncVectorEnv([corridor] * 3, autoreset_mode=AutoresetMode.DISABLED),
+}
+
+
+@pytest.mark.parametrize("make", MODES.values(), ids=MODES.keys())
+@pytest.mark.parametrize("n_step", [1, 2])
+def test_three_steps_of_a_time_limit_give_the_q_values_worked_by_hand(
+    make: Callable[[], VectorEnv], n_step: int, tmp_path: Path
+) -> None:
+    # gamma 1/2. Q(1,1) = Q(0,1) = 1/2: it terminates, so nothing is bootstrapped (else 3/2).
+    # Q(1,0) = 1 + Q(1,0)/2 = 2: the time limit truncates, so it is bootstrapped from the real next
+    # observation, 1 (as terminated, the third step would pull it to 1; from the reset's 0, to 3/2).
+    # Q(0,0) = 0 + Q(1,0)/2 = 1. A stored reset transition (from 1 to 0 with reward 0) would pull Q(1,.) down.
+    # Two-step targets are those of the behaviour policy, which here is uniform: with mean value
+    # v = (Q(1,0) + Q(1,1))/2 unused, as the first reward is followed by max Q: Q(1,0) by two steps is
+    # 1 + 1/2 E[r + ...], where the second action is uniform: action 1 gives 1/2 and ends, action 0 gives
+    # 1 + Q(1,0)/2. A third of the (1,0) starts see it second-last or last, so those have other shares; what
+    # is the same for all is checked: the terminating action's 1/2, and that Q(1,0) lies between.
+    loop, agent = make_loop(
+        make(), tmp_path, steps=6000, gamma=0.5, hidden=(), loss="squared", learning_rate=0.05,
+        learning_rate_end=1e-4, learning_rate_duration=6000, epsilon_start=1.0, epsilon_end=1.0, n_step=n_step,
+        buffer_size=3000, batch_size=64, learning_starts=300, train_interval=6, target_interval=60,
+    )  # fmt: skip
+    assert loop.run() == "finished"
+    q = agent.q(tf.constant([0, 1])).numpy()
+    np.testing.assert_allclose(q[:, 1], [0.5, 0.5], atol=0.02)
+    if n_step == 1:
+        np.testing.assert_allclose(q[:, 0], [1.0, 2.0], atol=0.02)
+    else:
+        assert 1.25 < q[1, 0] < 2.0
+    loop.envs.close()
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, Row]] = []
+        self.evaluations: list[int] = []
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        assert seconds >= 0
+        self.rows.append((step, row))
+
+    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+        self.evaluations.append(step)
+
+
+SMALL = {"buffer_size": 400, "batch_size": 16, "learning_starts": 40, "hidden": (8,), "epsilon_duration": 200}
+
+
+def test_everything_happens_at_its_steps_and_counts_add_up(tmp_path: Path) -> None:
+    recorder = Recorder()
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, lambda step: Evaluation((float(step),), (1,), 0, step), [recorder],
+        steps=400, log_interval=50, eval_interval=100, checkpoint_interval=150, train_interval=5,
+        gradient_steps=3, **SMALL,
+    )  # fmt: skip
+    assert loop.run() == "finished"
+    assert [step for step, _ in recorder.rows] == list(range(50, 401, 50))
+    assert recorder.evaluations == [100, 200, 300, 400]
+    assert [row["updates"] for _, row in recorder.rows] == [9, 39, 69, 99, 129, 159, 189, 219]
+    assert loop.rounds == (400 - 40) // 5 + 1  # the first at step 40
+    assert loop.replay.written.sum() == 400
+    names = {f.name for f in (tmp_path / "checkpoints").glob("ckpt-*.index")}
+    assert names == {"ckpt-150.index", "ckpt-300.index", "ckpt-400.index"}
+    assert [f.name for f in (tmp_path / "checkpoints/best").glob("*.index")] == ["ckpt-400.index"]
+    # epsilon falls in a straight line from 1 to 0.05 over 200 steps
+    assert [row["epsilon"] for _, row in recorder.rows[:4]] == pytest.approx([0.7625, 0.525, 0.2875, 0.05])
+
+
+def test_a_target_return_ends_the_run_and_saves(tmp_path: Path) -> None:
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, lambda step: Evaluation((float(step),), (1,), 0, step),
+        steps=400, eval_interval=100, target_return=200.0, **SMALL,
+    )  # fmt: skip
+    assert loop.run() == "solved"
+    assert loop.step == 200
+    assert (tmp_path / "checkpoints/ckpt-200.index").exists()
+
+
+def test_episode_returns_and_lengths_are_those_of_whole_episodes(tmp_path: Path) -> None:
+    recorder = Recorder()
+    # epsilon 0 and gamma 0: the untrained policy is constant, so every episode of an env is the same
+    loop, agent = make_loop(
+        OneEnv(corridor), tmp_path, None, [recorder], steps=60, log_interval=60, epsilon_start=0.0,
+        epsilon_end=0.0, **{**SMALL, "learning_starts": 1000},
+    )  # fmt: skip
+    loop.run()
+    first = int(agent.q(tf.constant([0])).numpy().argmax())
+    later = int(agent.q(tf.constant([1])).numpy().argmax())
+    # going on three times pays 0 + 1 + 1; ending pays 1/2 at once, or after a step that pays 0
+    expected = (0.5, 1) if first == 1 else (0.5, 2) if later == 1 else (2.0, 3)
+    row = recorder.rows[0][1]
+    assert (row["episode_return"], row["episode_length"]) == expected
+    assert row["episode"] == 60 // expected[1]
+
+
+def test_nothing_retraces_after_the_first_call_and_memory_stays_flat(tmp_path: Path) -> None:
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, steps=200_000, checkpoint_interval=10**9, log_interval=1000,
+        train_interval=20, **SMALL,
+    )  # fmt: skip
+    process, traces, used = psutil.Process(), [], []
+
+    class Watch(Recorder):
+        def row(self, step: int, row: Row, seconds: float) -> None:
+            if step in (60_000, 200_000):
+                traces.append(loop.program.traces)
+                used.append(process.memory_info().rss)
+
+    loop.observers = [Watch()]
+    loop.run()
+    assert traces == [3, 3]  # acting, learning, drawing: once each
+    assert used[1] - used[0] < 8e6  # bytes; a leak of one 64-byte object a step would be 9e6
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    loop, agent = make_loop(OneEnv(corridor), tmp_path, steps=400, checkpoint_interval=100, **SMALL)
+
+    class Poison(Recorder):
+        def row(self, step: int, row: Row, seconds: float) -> None:
+            if step == 250:
+                agent.q.trainable_variables[0].assign(agent.q.trainable_variables[0] * np.nan)
+
+    loop.observers = [Poison()]
+    object.__setattr__(loop.config, "log_interval", 50)
+    with pytest.raises(UserError, match=r"the loss is nan at step 25\d: .* checkpoint, of step 200, is kept"):
+        loop.run()
+    again = DQN(agent.config, loop.envs.observation_space, loop.envs.action_space)
+    assert Checkpointer(tmp_path / "checkpoints", again).restore_agent("last") == 200
+    assert all(np.isfinite(w.numpy()).all() for w in again.q.trainable_variables)
+
+
+def test_learning_waits_for_its_start_and_for_a_transition(tmp_path: Path) -> None:
+    loop, agent = make_loop(
+        OneEnv(corridor), tmp_path, steps=30, train_interval=1, **{**SMALL, "learning_starts": 0, "n_step": 4}
+    )
+    loop.run()
+    # with four-step returns the first transition can be drawn after four steps
+    assert loop.rounds == 27
+    assert int(agent.optimizer.iterations) == 27
