@@ -7,6 +7,13 @@ import tensorflow as tf
 from rlkit.seeding import Purpose, key
 
 
+def draws(seed: int, purpose: Purpose, step: tf.Tensor, shape: list[int]) -> tf.Tensor:
+    """Uniform float32 numbers in [0, 1) as a function of (seed, purpose, step), step an int64 scalar."""
+    return tf.random.stateless_uniform(
+        shape, tf.stack([tf.constant(key(seed, purpose), tf.int64), step]), alg="philox"
+    )
+
+
 def greedy(q_values: tf.Tensor) -> tf.Tensor:
     """The action of the largest value, the lowest such action on ties: [N, A] to [N] int32."""
     return tf.argmax(q_values, axis=-1, output_type=tf.int32)
@@ -27,8 +34,6 @@ def epsilon_greedy(q_values: tf.Tensor, epsilon: tf.Tensor, seed: int, step: tf.
         Actions, [N] int32.
     """
     envs, actions = q_values.shape
-    draws = tf.random.stateless_uniform(
-        [2, envs], tf.stack([tf.constant(key(seed, Purpose.EXPLORATION), tf.int64), step]), alg="philox"
-    )  # [2, N]
-    uniform = tf.minimum(tf.cast(draws[1] * actions, tf.int32), actions - 1)  # [N]
-    return tf.where(draws[0] < epsilon, uniform, greedy(q_values))
+    u = draws(seed, Purpose.EXPLORATION, step, [2, envs])
+    uniform = tf.minimum(tf.cast(u[1] * actions, tf.int32), actions - 1)  # [N]
+    return tf.where(u[0] < epsilon, uniform, greedy(q_values))

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import gymnasium
 import numpy as np
 import tensorflow as tf
 
+from rlkit.acting import EpsilonGreedyAgent, HostActor, call_flat, numpy_forward
 from rlkit.agent import Agent, Clock, Transition
 from rlkit.checkpoint import Checkpointer
 from rlkit.errors import UserError
@@ -35,19 +36,6 @@ COUNTS = tf.TensorSpec([2], tf.int64)
 def counts(step: int, episode: int) -> tf.Tensor:
     """A clock's counts as one tensor. From an array: TensorFlow keeps every Python number it converts."""
     return tf.constant(np.array([step, episode]))
-
-
-def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced tf.function
-    """A traced function as a call that takes its tensors as they are.
-
-    A ConcreteFunction's own call binds and checks its arguments against the signature on each call, which
-    takes longer than a small network; where TensorFlow still has the way around it, take that.
-    """
-    flat = getattr(function, "_call_flat", None)
-    if flat is None:
-        return lambda *tensors: function(*tensors)
-    captured = function.captured_inputs
-    return lambda *tensors: flat(list(tensors), captured)
 
 
 def compile_policy(agent: Agent, space: gymnasium.Space, num_envs: int) -> Policy:
@@ -129,10 +117,14 @@ class Program:
         self._concrete = {f: f.get_concrete_function() for f in (act, learn, draw)}
         self._act, self._learn, self._draw = (call_flat(f) for f in self._concrete.values())
         self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
-        self.act_function, self.learn_function = self._concrete[act], self._concrete[learn]
+        self.learn_function = self._concrete[learn]
+        forward = numpy_forward(agent.q) if num_envs == 1 and hasattr(agent, "q") else None
+        self._actor = HostActor(cast("EpsilonGreedyAgent", agent), forward) if forward else None
 
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
         """Actions of the behaviour policy, [N] int32."""
+        if self._actor:
+            return self._actor.act(observations, step, episode)
         actions: np.ndarray = self._act(tf.constant(observations, self.dtype), counts(step, episode)).numpy()
         return actions
 
@@ -142,6 +134,8 @@ class Program:
         if first != self._drawn_from:
             self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
         batch = replay.sample(self._drawn[number - first])
+        if self._actor:
+            self._actor.forget_weights()
         values: np.ndarray = self._learn(*map(tf.constant, batch), counts(step, episode)).numpy()
         return values
 
@@ -231,8 +225,9 @@ class HostLoop:
         self.replay.add(observation, actions, result)
         self._account(result.reward, result.terminated | result.truncated, result.valid)
         before, self.step = self.step, self.step + int(np.count_nonzero(result.valid))
-        if self.step >= c.learning_starts and self.replay.usable().any():
-            for _ in range(self.step // c.train_interval - before // c.train_interval):
+        due = self.step // c.train_interval - before // c.train_interval
+        if due and self.step >= c.learning_starts and self.replay.usable().any():
+            for _ in range(due):
                 if self.profiler:
                     self.profiler.round(self.rounds)
                 values = self.program.learn(self.replay, self.rounds, self.step, self.episode)
@@ -243,7 +238,7 @@ class HostLoop:
                 self._summed += 1
 
     def _account(self, reward: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
-        self._returns += np.where(valid, reward, 0.0)
+        self._returns += reward * valid
         self._lengths += valid
         if ended.any():
             for e in np.flatnonzero(ended):

@@ -56,20 +56,23 @@ class Replay:
         }
         self._flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.fields.items()}
         self.written = np.zeros(num_envs, np.int64)
+        self._fields = list(self.fields.values())
         self._columns = np.arange(num_envs)
+        self._together = True  # every env has written as many rows
 
     def add(self, observation: np.ndarray, action: np.ndarray, step: Step) -> None:
         """Store the valid rows of a step, [N, ...] each."""
         values = (observation, action, step.reward, step.terminated, step.truncated, step.next_observation)
-        rows = self.written % self.rows
-        if step.valid.all():
-            for field, value in zip(self.fields.values(), values, strict=True):
-                field[rows, self._columns] = value
+        if self._together and step.valid.all():
+            row = int(self.written[0]) % self.rows
+            for field, value in zip(self._fields, values, strict=True):
+                field[row] = value
             self.written += 1
         else:
-            keep = step.valid
-            for field, value in zip(self.fields.values(), values, strict=True):
-                field[rows[keep], self._columns[keep]] = value[keep]
+            self._together, keep = False, step.valid
+            rows = self.written[keep] % self.rows
+            for field, value in zip(self._fields, values, strict=True):
+                field[rows, self._columns[keep]] = value[keep]
             self.written[keep] += 1
 
     def usable(self) -> np.ndarray:
@@ -143,6 +146,7 @@ class Replay:
                 field[where] = rows[name]
             held = np.maximum(rows["stop"], held)
         self.written = final.copy()
+        self._together = bool((final == final[0]).all())
 
     def _places(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Flat places of the rows from start to stop of each env, one env after the other."""
