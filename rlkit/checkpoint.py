@@ -9,21 +9,25 @@ over for the one before it.
 from __future__ import annotations
 
 import io
-import os
 import re
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
 
 from rlkit.errors import UserError
+from rlkit.files import write_whole
 from rlkit.replay import Replay
 from rlkit.vector import Arrays
 
-UNREADABLE = (tf.errors.OpError, OSError, ValueError, KeyError, AssertionError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError, AssertionError, EOFError, zipfile.BadZipFile, zlib.error,
+)
 
 
 class _State(tf.train.experimental.PythonState):
@@ -46,24 +50,10 @@ def pack(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(file: io.BytesIO | Path) -> Arrays:
-    """The inverse of `pack`, also from a file."""
+def unpack(file: BinaryIO) -> Arrays:
+    """The inverse of `pack`."""
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then rename it there: whole or not at all."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 class Checkpointer:
@@ -97,8 +87,8 @@ class Checkpointer:
             self._state.arrays = state
             self._manager("").save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
-            for part in self.directory.glob("*_temp*/*"):
-                part.unlink(missing_ok=True)
+            for part in self.directory.glob("*_temp*"):
+                shutil.rmtree(part, ignore_errors=True)
             kept = max(steps_in(self.directory), default=None)
             last = "there is none yet" if kept is None else f"the last good one is of step {kept}"
             raise UserError(f"the checkpoint of step {step} cannot be written ({reason(error)}); {last}") from error
@@ -188,12 +178,12 @@ class Checkpointer:
     def _segments(self, step: int) -> list[Arrays]:
         """The segments, oldest first, that hold the replay of this step."""
         assert self.replay is not None
-        newest = unpack(self._segment(step))
+        newest = self._read_segment(step)
         needed, found = np.maximum(newest["stop"] - self.replay.rows, 0), [newest]
         for earlier in reversed([s for s in self._segment_steps() if s < step]):
             if (found[0]["start"] <= needed).all():
                 break
-            found.insert(0, unpack(self._segment(earlier)))
+            found.insert(0, self._read_segment(earlier))
         return found
 
     def _prune(self) -> None:
@@ -208,8 +198,12 @@ class Checkpointer:
         for step in stale:
             self._segment(step).unlink(missing_ok=True)
 
+    def _read_segment(self, step: int) -> Arrays:
+        with self._segment(step).open("rb") as file:
+            return unpack(file)
+
     def _stops(self, step: int) -> np.ndarray:
-        with np.load(self._segment(step), allow_pickle=False) as archive:
+        with self._segment(step).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return np.asarray(archive["stop"])
 
     def _drop_after(self, step: int) -> None:

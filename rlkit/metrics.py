@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from rlkit.errors import UserError
+from rlkit.files import write_whole
 
 Row = Mapping[str, float | None]
 
@@ -63,8 +64,6 @@ class CsvFile:
     @staticmethod
     def cut(path: Path, step: int) -> None:
         """Drop the rows after a step, and a last line that was cut short: a resumed run writes them again."""
-        from rlkit.checkpoint import write_whole  # noqa: PLC0415 - loads TensorFlow
-
         if not path.exists():
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

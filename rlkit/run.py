@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -21,6 +20,7 @@ import tomli_w
 from rlkit import __version__
 from rlkit.config import read_toml
 from rlkit.errors import UserError
+from rlkit.files import write_whole
 
 FORMAT = 1
 """Version of the run directory's layout; a run of a later one is refused."""
@@ -157,13 +157,7 @@ def runs_below(root: Path) -> list[RunDirectory]:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a text file beside its place, then rename it there."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+    write_whole(path, text.encode())
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,40 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# The first example of a property may compile or load something, so none has a deadline.
+settings.register_profile("rlkit", deadline=None)
+settings.load_profile("rlkit")
+
+
+def tail(statistic: float, freedom: int) -> float:
+    """P(chi-square > statistic): closed for 1 and 2 degrees of freedom, then by its recurrence in steps of 2."""
+    half, odd = statistic / 2, freedom % 2
+    probability = math.erfc(math.sqrt(half)) if odd else math.exp(-half)
+    for k in range(1 if odd else 2, freedom, 2):
+        probability += math.exp((k / 2) * math.log(half) - half - math.lgamma(k / 2 + 1)) if half > 0 else 0.0
+    return probability
+
+
+@pytest.fixture(scope="session")
+def chi_square() -> Callable[[np.ndarray, np.ndarray], float]:
+    """Pearson's test: how likely counts this far from the expected ones are, if those are right."""
+
+    def probability(counts: np.ndarray, expected: np.ndarray) -> float:
+        assert counts.shape == expected.shape
+        assert counts.sum() == pytest.approx(expected.sum())
+        assert expected.min() > 5, "too few are expected for the approximation to hold"
+        return tail(float(((counts - expected) ** 2 / expected).sum()), counts.size - 1)
+
+    # Tables of the chi-square distribution: 3.841, 5.991 and 9.488 are its 5% points for 1, 2 and 4 degrees of
+    # freedom, 16.266 the 0.1% point for 3.
+    for statistic, freedom, listed in ((3.841, 1, 0.05), (5.991, 2, 0.05), (9.488, 4, 0.05), (16.266, 3, 0.001)):
+        assert tail(statistic, freedom) == pytest.approx(listed, rel=1e-3)
+    return probability

@@ -1,0 +1,270 @@
+"""Every registered agent learns something tiny, resumes and does not retrace; the DQN's update is held to NumPy."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium import spaces
+
+import rlkit
+from rlkit import agents
+from rlkit.acting import HostActor, numpy_forward
+from rlkit.agent import Clock, Transition
+from rlkit.agents.dqn import DQN
+from rlkit.agents.dqn_config import DQNConfig
+from rlkit.errors import UserError
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+
+
+class Echo(gymnasium.Env[Any, int]):
+    """Pays 1 for naming the number that is shown; 20 steps. `shown` says as what: Discrete or Box."""
+
+    def __init__(self, shown: str = "discrete", first: int = 0) -> None:
+        self.shown, self.first = shown, first
+        self.action_space = spaces.Discrete(3, start=first)
+        self.observation_space = spaces.Discrete(3, start=5) if shown == "discrete" else spaces.Box(0, 1, (3,))
+
+    def look(self) -> Any:
+        self.number = int(self.np_random.integers(3))
+        return np.int64(self.number + 5) if self.shown == "discrete" else np.eye(3, dtype=np.float32)[self.number]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = 20
+        return self.look(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        reward = float(action - self.first == self.number)
+        self.left -= 1
+        return self.look(), reward, False, self.left == 0, {}
+
+
+gymnasium.register("test/Echo-v0", entry_point=Echo)
+QUICK = {
+    "steps": 1500, "hidden": (16,), "learning_rate": 3e-3, "learning_starts": 50, "train_interval": 4,
+    "batch_size": 32, "buffer_size": 1500, "epsilon_duration": 1000, "target_interval": 50, "gamma": 0.5,
+    "eval_interval": 0, "checkpoint_interval": 700,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", agents.REGISTRY)
+@pytest.mark.parametrize("env_args", [{}, {"shown": "box"}, {"first": 2}], ids=str)
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_an_agent_learns_a_toy_in_seconds(
+    name: str, env_args: dict[str, Any], num_envs: int, tmp_path: Path
+) -> None:
+    run = rlkit.train(name, "test/Echo-v0", run_dir=tmp_path, env_args=env_args, num_envs=num_envs, **QUICK)
+    result = run.evaluate(episodes=10, checkpoint="last")
+    assert result.returns == (20.0,) * 10
+    assert result.lengths == (20,) * 10
+
+
+SWITCHES = [
+    {"double": a, "dueling": b, "n_step": c, "loss": d, "target": e, "jit": f}
+    for a, b, c, d, e, f in itertools.product(
+        [True, False], [True, False], [1, 3], ["huber", "squared"], ["hard", "polyak"], [True, False]
+    )
+]
+
+
+@pytest.mark.parametrize("switches", SWITCHES[::7], ids=str)
+def test_the_switches_are_orthogonal(switches: dict[str, Any], tmp_path: Path) -> None:
+    run = rlkit.train("dqn", "test/Echo-v0", run_dir=tmp_path, polyak=0.05, **{**QUICK, **switches, "steps": 2500})
+    # n-step returns of the exploring policy add noise to what each step's own reward says, so the best of
+    # each answer may need more steps than the others; 15 of 20 is far above 6.7, chance
+    assert run.evaluate(episodes=10, checkpoint="last").mean >= 15
+
+
+@pytest.mark.parametrize("name", agents.REGISTRY)
+def test_the_same_seed_is_the_same_run_and_another_seed_is_another(name: str, tmp_path: Path) -> None:
+    def metrics(seed: int, folder: str) -> bytes:
+        run = rlkit.train(
+            name, "test/Echo-v0", run_dir=tmp_path / folder, seed=seed, log_interval=100, **{**QUICK, "steps": 500}
+        )
+        return (run.path / "metrics.csv").read_bytes()
+
+    assert metrics(3, "a") == metrics(3, "b")
+    assert metrics(3, "c") != metrics(4, "d")
+
+
+@pytest.mark.parametrize("name", agents.REGISTRY)
+@pytest.mark.parametrize(
+    ("observations", "actions", "sentence"),
+    [
+        (BOX, spaces.Box(-1, 1, (1,)), "needs Discrete actions"),
+        (BOX, spaces.MultiDiscrete([2, 2]), "needs Discrete actions"),
+        (spaces.Dict({"a": BOX}), spaces.Discrete(2), "Box and Discrete are"),
+        (spaces.Text(5), spaces.Discrete(2), "Box and Discrete are"),
+    ],
+    ids=str,
+)
+def test_unsupported_spaces_are_refused_with_what_would_work(
+    name: str, observations: spaces.Space[Any], actions: spaces.Space[Any], sentence: str
+) -> None:
+    config = agents.config_class(name)(env="toy")
+    with pytest.raises(UserError, match=sentence):
+        agents.agent_class(name)(config, observations, actions)  # type: ignore[arg-type]
+
+
+# The update by hand: a linear network with zero weights and biases (1, 2) for its two actions, a target network
+# with biases (10, 20) and (for Double) an online network that prefers action 1. One transition: action 0,
+# reward 3, discount 0.5.
+#   target = 3 + 0.5 * 20 = 13 (max and Double agree: the online argmax is action 1, worth 20 by the target)
+#   TD error = 13 - 1 = 12; squared loss 72, Huber loss 12 - 1/2 = 11.5
+#   gradient on the bias of action 0: -12 (squared), -1 (Huber); Adam's first step moves it by the step size.
+# With the target's biases (20, 10), max gives 3 + 0.5 * 20 = 13, Double 3 + 0.5 * 10 = 8: TD error 7.
+@pytest.mark.parametrize(
+    ("fields", "target_bias", "error", "loss", "norm"),
+    [
+        ({"double": False, "loss": "squared"}, (10, 20), 12, 72, 12),
+        ({"double": True, "loss": "squared"}, (10, 20), 12, 72, 12),
+        ({"double": False, "loss": "huber"}, (10, 20), 12, 11.5, 1),
+        ({"double": False, "loss": "squared"}, (20, 10), 12, 72, 12),
+        ({"double": True, "loss": "squared"}, (20, 10), 7, 24.5, 7),
+        ({"double": True, "loss": "huber"}, (20, 10), 7, 6.5, 1),
+    ],
+)
+def test_one_update_worked_by_hand(
+    fields: dict[str, Any], target_bias: tuple[int, int], error: float, loss: float, norm: float
+) -> None:
+    config = DQNConfig(env="toy", hidden=(), learning_rate=0.25, target_interval=10, **fields)
+    agent = DQN(config, BOX, spaces.Discrete(2))
+    for network, bias in ((agent.q, (1, 2)), (agent.target, target_bias)):
+        kernel, b = network.trainable_variables
+        kernel.assign(tf.zeros_like(kernel))
+        b.assign(tf.constant(bias, tf.float32))
+    zeros = np.zeros((1, 1, 3), np.float32)  # [K, B, D]
+    batch = Transition(zeros, np.array([[0]], np.int32), np.array([[3.0]], np.float32), np.array([[0.5]], np.float32), zeros)
+    learn = tf.function(lambda *parts: agent.learn(Transition(*parts), Clock(tf.constant(5, tf.int64), tf.constant(0, tf.int64))))
+    metrics, priorities = learn(*map(tf.constant, batch))
+    assert float(metrics["loss"]) == loss
+    assert float(metrics["td_error"]) == error
+    assert float(metrics["q"]) == 1
+    assert float(metrics["gradient_norm"]) == norm
+    assert priorities.numpy().tolist() == [[error]]
+    np.testing.assert_allclose(agent.q.trainable_variables[1].numpy(), [1.25, 2.0], atol=1e-5)
+    assert agent.target.trainable_variables[1].numpy().tolist() == list(target_bias)  # step 5 of 10: no copy yet
+
+
+def test_the_targets_are_copied_or_moved_as_configured() -> None:
+    zeros = np.zeros((1, 1, 3), np.float32)
+    batch = [tf.constant(p) for p in (zeros, np.array([[0]], np.int32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32), zeros)]
+
+    def after(step: int, agent: DQN) -> tuple[np.ndarray, np.ndarray]:
+        agent.learn(Transition(*batch), Clock(tf.constant(step, tf.int64), tf.constant(0, tf.int64)))
+        return agent.q.trainable_variables[1].numpy(), agent.target.trainable_variables[1].numpy()
+
+    hard = DQN(DQNConfig(env="toy", hidden=(), target_interval=10), BOX, spaces.Discrete(2))
+    before = hard.target.trainable_variables[1].numpy()
+    assert (after(9, hard)[1] == before).all()
+    online, target = after(12, hard)
+    assert (online == target).all()
+    held = target
+    assert (after(21, hard)[1] == held).all()  # nine steps after the copy at 12
+    online, target = after(22, hard)
+    assert (online == target).all()
+    polyak = DQN(DQNConfig(env="toy", hidden=(), target="polyak", polyak=0.25), BOX, spaces.Discrete(2))
+    old = polyak.target.trainable_variables[1].numpy()
+    online, target = after(1, polyak)
+    np.testing.assert_allclose(target, 0.25 * online + 0.75 * old, rtol=1e-6)
+
+
+def reference_update(
+    weights: list[np.ndarray], target: list[np.ndarray], batch: Transition, double: bool, clip: float, rate: float
+) -> list[np.ndarray]:
+    """Adam's first step on the squared loss of a one-hidden-layer network, in float64 and by hand-written gradients."""
+    w1, b1, w2, b2 = (w.astype(np.float64) for w in weights)
+    v1, c1, v2, c2 = (w.astype(np.float64) for w in target)
+    o_tm1, a_tm1, r_t, discount_t, o_t = (np.asarray(part) for part in batch)
+    q_t = np.maximum(o_t @ v1 + c1, 0) @ v2 + c2
+    chooser = np.maximum(o_t @ w1 + b1, 0) @ w2 + b2 if double else q_t
+    y = r_t + discount_t * q_t[np.arange(len(q_t)), chooser.argmax(1)]
+    pre = o_tm1 @ w1 + b1
+    h = np.maximum(pre, 0)
+    q = h @ w2 + b2
+    d_q = np.zeros_like(q)
+    rows = np.arange(len(q))
+    d_q[rows, a_tm1] = (q[rows, a_tm1] - y) / len(q)
+    d_h = (d_q @ w2.T) * (pre > 0)
+    gradients = [o_tm1.T @ d_h, d_h.sum(0), h.T @ d_q, d_q.sum(0)]
+    norm = np.sqrt(sum((g**2).sum() for g in gradients))
+    gradients = [g * min(1.0, clip / norm) for g in gradients]
+    # Adam's first step: m-hat = g, v-hat = g^2
+    return [w - rate * g / (np.abs(g) + 1e-8) for w, g in zip((w1, b1, w2, b2), gradients, strict=True)]
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("clip", [1e-3, 100.0])
+def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, clip: float) -> None:
+    rng = np.random.default_rng(0)
+    config = DQNConfig(
+        env="toy", hidden=(7,), double=double, loss="squared", max_gradient_norm=clip, learning_rate=0.01, batch_size=16
+    )
+    agent = DQN(config, BOX, spaces.Discrete(4))
+    for v in (*agent.q.trainable_variables, *agent.target.trainable_variables):
+        v.assign(rng.normal(size=v.shape).astype(np.float32))
+    batch = Transition(
+        rng.normal(size=(16, 3)).astype(np.float32),
+        rng.integers(4, size=16).astype(np.int32),
+        rng.normal(size=16).astype(np.float32),
+        (0.9 * rng.integers(2, size=16)).astype(np.float32),
+        rng.normal(size=(16, 3)).astype(np.float32),
+    )
+    expected = reference_update(
+        [v.numpy() for v in agent.q.trainable_variables], [v.numpy() for v in agent.target.trainable_variables],
+        batch, double, clip, 0.01,
+    )  # fmt: skip
+    agent.update(Transition(*map(tf.constant, batch)))
+    for v, w in zip(agent.q.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(v.numpy(), w, atol=2e-5)
+
+
+SPACES = [BOX, spaces.Box(0, 255, (2, 3), np.uint8), spaces.Box(-1, 1, (2, 2), np.float64), spaces.Discrete(6, start=2)]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("fields", [{}, {"dueling": True}, {"hidden": ()}, {"epsilon_unit": "episode"}], ids=str)
+def test_acting_in_numpy_is_acting_in_tensorflow(space: spaces.Space[Any], fields: dict[str, Any]) -> None:
+    config = DQNConfig(**{"env": "toy", "hidden": (8, 5), "epsilon_duration": 1500, **fields})
+    agent = DQN(config, space, spaces.Discrete(3, start=1))
+    forward = numpy_forward(agent.q)
+    assert forward is not None
+    actor, seen = HostActor(agent, forward), set()  # type: ignore[arg-type]
+    space.seed(0)
+    for step in range(0, 2000, 3):
+        if step == 999:
+            for v in agent.q.trainable_variables:
+                v.assign(-v)
+            actor.forget_weights()
+        dtype = agent.q.input.dtype
+        observation = np.asarray(space.sample())[None].astype(dtype)
+        clock = Clock(tf.constant(step, tf.int64), tf.constant(step // 10, tf.int64))
+        expected = agent.act(tf.constant(observation), clock, explore=True).numpy()
+        q = np.sort(agent.q(observation).numpy()[0])
+        if q[-1] - q[-2] > 1e-5:  # rounding may decide nearer ties either way
+            assert actor.act(observation, step, step // 10).tolist() == expected.tolist()
+            seen.add(int(expected[0]))
+    assert seen == {1, 2, 3}
+    assert actor.traces == 2
+
+
+def test_an_unknown_layer_leaves_acting_to_tensorflow() -> None:
+    import keras
+
+    inputs = keras.Input((3,))
+    assert numpy_forward(keras.Model(inputs, keras.layers.LayerNormalization()(inputs))) is None
+
+
+@pytest.mark.parametrize("name", agents.REGISTRY)
+def test_every_field_of_an_agent_has_help(name: str) -> None:
+    for field in dataclasses.fields(agents.config_class(name)):
+        assert field.metadata["help"].endswith("."), field.name

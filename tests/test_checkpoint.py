@@ -1,0 +1,184 @@
+"""A checkpoint restores everything, and one that is damaged or cannot be written never costs the one before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium import spaces
+
+from rlkit.agents.dqn import DQN
+from rlkit.agents.dqn_config import DQNConfig
+from rlkit.checkpoint import Checkpointer, steps_in
+from rlkit.errors import UserError
+from rlkit.replay import Replay
+from rlkit.vector import Step
+
+SPACE, ACTIONS = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
+
+
+def agent(seed: int = 0) -> DQN:
+    return DQN(DQNConfig(env="toy", hidden=(4,), seed=seed), SPACE, ACTIONS)
+
+
+def fill(replay: Replay, steps: int, start: int = 0) -> None:
+    for i in range(start, start + steps):
+        o = np.full((1, 3), i, np.float32)
+        flag = np.array([i % 7 == 0])
+        replay.add(o, np.array([i % 2]), Step(o + 0.5, np.array([float(i)]), flag, ~flag, np.array([True])))
+
+
+def variables(module: DQN) -> list[np.ndarray]:
+    return [v.numpy() for v in [*module.q.variables, *module.target.variables, *module.optimizer.variables]]
+
+
+def saved_run(path: Path, steps: tuple[int, ...] = (10, 20, 30), capacity: int = 25) -> tuple[DQN, Replay]:
+    """Checkpoints after 10, 20 and 30 transitions; weights and optimizer moved before each."""
+    made, replay = agent(), Replay(capacity, 1, SPACE)
+    checkpointer = Checkpointer(path, made, replay, keep=2)
+    before = 0
+    for step in steps:
+        fill(replay, step - before, before)
+        for v in made.q.trainable_variables:
+            v.assign_add(tf.ones_like(v) * step)
+        made.optimizer.apply([tf.ones_like(v) for v in made.q.trainable_variables], made.q.trainable_variables)
+        checkpointer.save(step, {"counters": np.array(f"of step {step}")})
+        before = step
+    return made, replay
+
+
+def restore(path: Path, capacity: int = 25) -> tuple[int, str, DQN, Replay, list[str]]:
+    other, replay, told = agent(seed=1), Replay(capacity, 1, SPACE), list[str]()
+    step, state = Checkpointer(path, other, replay, keep=2).restore(told.append)
+    return step, str(state["counters"]), other, replay, told
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    made, replay = saved_run(tmp_path)
+    step, counters, other, again, told = restore(tmp_path)
+    assert (step, counters, told) == (30, "of step 30", [])
+    assert all(np.array_equal(a, b) for a, b in zip(variables(made), variables(other), strict=True))
+    for name, field in replay.fields.items():
+        np.testing.assert_array_equal(field, again.fields[name])
+    np.testing.assert_array_equal(replay.written, again.written)
+
+
+def test_only_what_is_new_is_written_and_what_no_checkpoint_needs_is_deleted(tmp_path: Path) -> None:
+    saved_run(tmp_path, tuple(range(10, 101, 10)))
+    assert steps_in(tmp_path) == [100, 90]
+    # the checkpoint of step 90 needs the last 25 rows before it: 66 to 90, in the segments of 70, 80 and 90
+    segments = {f.name: dict(np.load(f)) for f in tmp_path.glob("replay-*.npz")}
+    assert set(segments) == {f"replay-{s}.npz" for s in (70, 80, 90, 100)}
+    assert all(len(s["reward"]) == 10 for s in segments.values())
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    for i in range(len(content) // 3, 2 * len(content) // 3):
+        content[i] ^= 0xFF
+    file.write_bytes(bytes(content))
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
+@pytest.mark.parametrize("name", ["ckpt-30.index", "ckpt-30.data-00000-of-00001", "replay-30.npz", "checkpoint"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    name: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    saved_run(tmp_path)
+    damage(tmp_path / name)
+    step, counters, other, replay, told = restore(tmp_path)
+    if name == "checkpoint":  # TensorFlow's list of checkpoints: not needed to find them
+        assert (step, told) == (30, [])
+    else:
+        assert (step, counters) == (20, "of step 20")
+        assert replay.written[0] == 20
+        if name != "ckpt-30.index" or damage is not Path.unlink:
+            assert len(told) == 1
+            assert told[0].startswith("the checkpoint of step 30 is damaged and passed over")
+    # and the run goes on from there: what it writes next is good
+    Checkpointer(tmp_path, other, replay, keep=2).save(step + 1, {"counters": np.array("next")})
+    assert restore(tmp_path)[:2] == (step + 1, "next")
+
+
+def test_without_a_good_checkpoint_the_sentence_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no checkpoint in"):
+        restore(tmp_path / "none")
+    saved_run(tmp_path)
+    for file in tmp_path.glob("ckpt-*"):
+        cut(file)
+    with pytest.raises(UserError, match="none of the 2 checkpoints in .* can be read"):
+        restore(tmp_path)
+
+
+def test_the_best_agent_is_kept_beside_the_last(tmp_path: Path) -> None:
+    made, replay = saved_run(tmp_path)
+    checkpointer = Checkpointer(tmp_path, made, replay)
+    best = variables(made)
+    checkpointer.save_best(30)
+    made.q.trainable_variables[0].assign_add(tf.ones_like(made.q.trainable_variables[0]))
+    checkpointer.save(40, {"counters": np.array("")})
+    other = agent(seed=2)
+    reader = Checkpointer(tmp_path, other)
+    assert reader.restore_agent("best") == 30
+    np.testing.assert_array_equal(other.q.variables[0].numpy(), best[0])
+    assert reader.restore_agent("last") == 40
+    np.testing.assert_array_equal(other.q.variables[0].numpy(), best[0] + 1)
+    assert reader.restore_agent("20") == 20
+    with pytest.raises(UserError, match=r"no checkpoint '25' in .*: there is best, last, 20, 30, 40"):
+        reader.restore_agent("25")
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import numpy as np
+from test_checkpoint import agent, fill, saved_run, SPACE
+from rlkit.checkpoint import Checkpointer
+from rlkit.errors import UserError
+from rlkit.replay import Replay
+folder = Path({folder!r})
+made, replay = saved_run(folder, (10, 20), capacity=20_000)
+checkpointer = Checkpointer(folder, made, replay, keep=2)
+fill(replay, 10_000, 20)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+state = {{"counters": np.array("x" * {size})}}
+try:
+    checkpointer.save(10_020, state)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "size"),
+    [(50_000, 1), (2_000_000, 5_000_000)],
+    ids=["no room for the replay", "no room for the rest"],
+)
+def test_a_full_disk_costs_nothing_that_was_saved(limit: int, size: int, tmp_path: Path) -> None:
+    # a limit on the size of a file ends a write half-way, as a full disk does
+    script = FULL.format(tests=str(Path(__file__).parent), folder=str(tmp_path), limit=limit, size=size)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120, check=True
+    )
+    assert "the checkpoint of step 10020 cannot be written" in result.stdout
+    assert "the last good one is of step 20" in result.stdout
+    step, counters, *_ = restore(tmp_path, capacity=20_000)
+    assert (step, counters) == (20, "of step 20")
+    assert not list(tmp_path.glob(".*.part"))

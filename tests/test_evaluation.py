@@ -1,0 +1,182 @@
+"""Evaluations: which episodes count, on which seeds, and what is said about their returns."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from rlkit.evaluation import Evaluation, bootstrap_interval, evaluate
+from rlkit.seeding import evaluation_seed
+from rlkit.vector import OneEnv
+
+
+class Lottery(gymnasium.Env[np.ndarray, int]):
+    """Its seed draws the episode's length, 1 to 7, and prize. A step pays the prize times the action taken.
+
+    Observes [prize, steps so far]. Even lengths end by truncation, odd ones by termination.
+    """
+
+    observation_space = spaces.Box(-10, 10, (2,), np.float32)
+    action_space = spaces.Discrete(3)
+    seeds: ClassVar[list[int | None]] = []
+
+    def observe(self) -> np.ndarray:
+        return np.array([self.prize, self.steps], np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        Lottery.seeds.append(seed)
+        self.length, self.prize = int(self.np_random.integers(1, 8)), float(self.np_random.normal())
+        self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.steps < self.length, "the episode has ended"
+        self.steps += 1
+        ended = self.steps == self.length
+        return self.observe(), self.prize * float(action), ended and self.length % 2 == 1, ended and self.length % 2 == 0, {}
+
+
+def policy(observations: np.ndarray) -> np.ndarray:
+    """Action 2 where the prize is positive, and 0 and 1 in turns where it is not."""
+    turns = observations[:, 1].astype(np.int64) % 2
+    return np.where(observations[:, 0] > 0, 2, turns)
+
+
+def expected(seed: int) -> tuple[float, int]:
+    """Return and length of the episode with a seed, from the env's rules."""
+    random = seeding.np_random(seed)[0]
+    length, prize = int(random.integers(1, 8)), float(random.normal())
+    return prize * (2 * length if prize > 0 else length // 2), length
+
+
+def lotteries(num_envs: int) -> VectorEnv:
+    Lottery.seeds.clear()
+    if num_envs == 1:
+        return OneEnv(Lottery)
+    return SyncVectorEnv([Lottery] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 10, 40])
+@pytest.mark.parametrize("episodes", [1, 25])
+def test_each_episode_counts_once_in_order_however_many_run_at_once(num_envs: int, episodes: int) -> None:
+    envs = lotteries(num_envs)
+    result = evaluate(policy, envs, episodes, 7, occasion=500, step=500)
+    envs.close()
+    returns, lengths = zip(*(expected(evaluation_seed(7, e, 500)) for e in range(episodes)), strict=True)
+    np.testing.assert_allclose(result.returns, returns, rtol=1e-12)
+    assert result.lengths == lengths
+    assert (result.seed, result.step) == (7, 500)
+    if episodes == 25:
+        assert len(set(lengths)) > 4, "episodes end at different times"
+
+
+def test_the_number_of_envs_changes_no_bit() -> None:
+    results = set()
+    for num_envs in (1, 3, 10):
+        envs = lotteries(num_envs)
+        results.add(evaluate(policy, envs, 12, 0))
+        envs.close()
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_seeds_are_never_those_of_training(num_envs: int) -> None:
+    envs = lotteries(num_envs)
+    evaluate(policy, envs, 30, 7)
+    given = [seed for seed in Lottery.seeds if seed is not None]
+    envs.close()
+    assert set(given) >= {evaluation_seed(7, e) for e in range(30)}
+    assert len(set(given)) == len(given) == len(Lottery.seeds)
+    assert min(given) >= 2**30  # training's are below
+
+
+def test_seed_and_occasion_choose_the_episodes() -> None:
+    envs = lotteries(3)
+    first = evaluate(policy, envs, 10, 7)
+    assert evaluate(policy, envs, 10, 7).returns == first.returns
+    for seed, occasion in ((8, 0), (7, 1000)):
+        assert not set(evaluate(policy, envs, 10, seed, occasion=occasion).returns) & (set(first.returns) - {0.0})
+    envs.close()
+
+
+def test_the_policy_sees_every_env_at_once() -> None:
+    shapes = []
+
+    def watching(observations: np.ndarray) -> np.ndarray:
+        shapes.append(observations.shape)
+        return policy(observations)
+
+    envs = lotteries(4)
+    evaluate(watching, envs, 3, 0)
+    envs.close()
+    assert set(shapes) == {(4, 2)}
+
+
+def evaluation(*returns: float) -> Evaluation:
+    return Evaluation(returns, tuple(10 for _ in returns), seed=3, step=400)
+
+
+def test_mean_and_deviation_worked_by_hand() -> None:
+    # Mean (1 + 2 + 3 + 6) / 4 = 3; squares of the distances from it: 4, 1, 0, 9, whose mean is 3.5.
+    result = evaluation(1.0, 2.0, 3.0, 6.0)
+    assert result.mean == 3.0
+    assert result.std == pytest.approx(3.5**0.5, rel=1e-15)
+
+
+def test_the_interval_of_few_returns_worked_by_hand() -> None:
+    assert evaluation(5.0).interval == (5.0, 5.0)
+    assert evaluation(5.0, 5.0, 5.0).interval == (5.0, 5.0)
+    # Resamples of (0, 1): both 0 with probability 1/4, both 1 with 1/4, so both percentiles are extremes.
+    assert evaluation(0.0, 1.0).interval == (0.0, 1.0)
+    # Resamples of five zeros and a one hold k ones with the binomial probability of 6 and 1/6: none 33.5%, one
+    # 40.2%, two 20.1%, three 5.4%, four 0.8%. From none up: 33.5, 73.7, 93.8, 99.1; so 2.5% is 0 and 97.5% is 3.
+    assert evaluation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0).interval == (0.0, 0.5)
+
+
+def test_the_interval_of_many_returns_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).normal(100, 15, size=400)
+    low, high = evaluation(*values.tolist()).interval
+    error = 1.96 * values.std() / np.sqrt(400)
+    # 10,000 resamples leave a percentile uncertain by 0.027 standard errors: 0.12 is more than four of those.
+    assert low == pytest.approx(values.mean() - error, abs=0.12 * error / 1.96)
+    assert high == pytest.approx(values.mean() + error, abs=0.12 * error / 1.96)
+
+
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    # The percentile bootstrap is a little narrow: it takes the standard deviation for known and with divisor n,
+    # so for 30 normal values it covers with probability P(|t_29| < 1.96 sqrt(29/30)) = 93.6%. Of 600 intervals a
+    # share below 0.90 or above 0.97 has probability below 1e-3.
+    random = np.random.default_rng(1)
+    covered = [low < 0.0 < high for low, high in (bootstrap_interval(random.normal(size=30), 500) for _ in range(600))]
+    assert 0.90 < np.mean(covered) < 0.97
+
+
+def test_the_interval_is_the_same_for_the_same_values() -> None:
+    values = np.random.default_rng(2).normal(size=20)
+    assert bootstrap_interval(values) == bootstrap_interval(values.copy())
+    low, high = bootstrap_interval(values)
+    shifted = bootstrap_interval(2 * values + 5)
+    np.testing.assert_allclose(shifted, (2 * low + 5, 2 * high + 5))
+
+
+def test_json_has_plain_numbers_only() -> None:
+    envs = lotteries(3)
+    result = evaluate(policy, envs, 10, 7, step=400)
+    envs.close()
+    told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert list(told) == ["mean", "std", "interval", "episodes", "returns", "lengths", "seed", "step"]
+    assert told["mean"] == sum(result.returns) / 10 == pytest.approx(np.mean(told["returns"]))
+    assert told["episodes"] == len(told["returns"]) == len(told["lengths"]) == 10
+    assert told["interval"][0] < told["mean"] < told["interval"][1]
+    assert (told["seed"], told["step"]) == (7, 400)
+    assert json.dumps(evaluation(5.0).to_dict(), allow_nan=False)

@@ -1,0 +1,167 @@
+"""Q-networks: what they take, what they compute, and that their weights are a function of the seed."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import keras
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rlkit.errors import UserError
+from rlkit.networks import observation_dtype, q_network
+
+BOXES = {
+    "float32": spaces.Box(-1, 1, (4,), np.float32),
+    "float64": spaces.Box(-1, 1, (4,), np.float64),
+    "int64": spaces.Box(-3, 3, (4,), np.int64),
+    "uint8": spaces.Box(0, 255, (4,), np.uint8),
+    "scalar": spaces.Box(-1, 1, (), np.float32),
+    "2-D": spaces.Box(-1, 1, (3, 5), np.float32),
+    "2-D uint8": spaces.Box(0, 255, (3, 5), np.uint8),
+}
+SPACES: dict[str, gymnasium.Space[Any]] = {**BOXES, "discrete": spaces.Discrete(6), "from 3": spaces.Discrete(4, start=3)}
+
+
+def batch(space: gymnasium.Space[Any], size: int = 7) -> np.ndarray:
+    space.seed(0)
+    return np.stack([space.sample() for _ in range(size)]).astype(observation_dtype(space))
+
+
+def dense(model: keras.Model) -> list[keras.layers.Dense]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+def test_observations_of_each_space_give_a_value_an_action(space: gymnasium.Space[Any], dueling: bool) -> None:
+    model = q_network(space, 3, hidden=(8,), dueling=dueling)
+    values = model(batch(space))
+    assert values.shape == (7, 3)
+    assert values.dtype == "float32"
+    assert np.isfinite(values).all()
+    assert model.inputs[0].dtype == observation_dtype(space).name
+    assert np.unique(values, axis=0).shape[0] > 1, "the values depend on the observation"
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("float32", "float32"), ("float64", "float32"), ("int64", "float32"), ("uint8", "uint8"), ("discrete", "int32")],
+)
+def test_observations_are_kept_as(name: str, dtype: str) -> None:
+    assert observation_dtype(SPACES[name]) == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_a_box_is_flattened_and_passes_dense_layers_with_relu(name: str) -> None:
+    space = BOXES[name]
+    model = q_network(space, 3, hidden=(8, 6), seed=1)
+    observations = batch(space)
+    x = observations.reshape(len(observations), -1).astype(np.float64)
+    if space.dtype == np.uint8:
+        x /= 255
+    first, second, last = ([np.float64(w) for w in layer.get_weights()] for layer in dense(model))
+    assert [first[0].shape, second[0].shape, last[0].shape] == [(x.shape[1], 8), (8, 6), (6, 3)]
+    for kernel, bias in (first, second):
+        x = np.maximum(x @ kernel + bias, 0)
+    np.testing.assert_allclose(model(observations), x @ last[0] + last[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [0, 3, -2])
+def test_a_discrete_observation_is_a_row_of_the_first_layer(start: int) -> None:
+    # Without hidden layers Q is a table, one row a state.
+    model = q_network(spaces.Discrete(4, start=start), 3, hidden=())
+    (table,) = dense(model)
+    kernel = np.arange(12, dtype=np.float32).reshape(4, 3)
+    table.set_weights([kernel, np.zeros(3, np.float32)])
+    np.testing.assert_array_equal(model(np.arange(start, start + 4, dtype=np.int32)), kernel)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_without_hidden_layers_the_values_are_linear(dueling: bool) -> None:
+    model = q_network(BOXES["float32"], 3, hidden=(), dueling=dueling)
+    assert len(dense(model)) == (2 if dueling else 1)
+    a, b = batch(BOXES["float32"], 2)
+    q_a, q_b, q_mean = np.asarray(model(np.stack([a, b, (a + b) / 2])))
+    np.testing.assert_allclose(q_mean, (q_a + q_b) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
+def test_dueling_adds_the_value_to_advantages_around_their_mean(hidden: tuple[int, ...]) -> None:
+    model = q_network(BOXES["float32"], 3, hidden=hidden, dueling=True, seed=2)
+    streams = keras.Model(model.input, [model.get_layer(name).output for name in ("value", "advantages")])
+    observations = batch(BOXES["float32"])
+    value, advantages = (np.asarray(x, np.float64) for x in streams(observations))
+    assert (value.shape, advantages.shape) == ((7, 1), (7, 3))
+    # Wang et al. 2016, equation 9, action by action.
+    expected = [[v + a[i] - sum(a) / 3 for i in range(3)] for (v,), a in zip(value, advantages, strict=True)]
+    values = np.asarray(model(observations))
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    np.testing.assert_allclose(values.mean(axis=1), value[:, 0], atol=1e-6)  # so V is the mean of Q
+    if hidden:
+        assert model.get_layer("value_hidden").units == model.get_layer("advantage_hidden").units == hidden[-1]
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_weights_are_a_function_of_the_seed(dueling: bool) -> None:
+    def weights(seed: int) -> list[np.ndarray]:
+        keras.utils.set_random_seed(seed % 1000 + 1)  # what others have drawn does not matter
+        return [w.numpy() for w in q_network(BOXES["float32"], 3, dueling=dueling, seed=seed).weights]
+
+    one, again = weights(5), weights(5)
+    for a, b in zip(one, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for other in (weights(6), weights(0), weights(64 * (2**31 - 1))):
+        kernels = [(a, b) for a, b in zip(one, other, strict=True) if a.ndim == 2]
+        assert len(kernels) == (5 if dueling else 3)
+        for a, b in kernels:
+            assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_no_two_layers_begin_alike(dueling: bool) -> None:
+    model = q_network(spaces.Box(-1, 1, (8,), np.float32), 8, hidden=(8, 8, 8), dueling=dueling)
+    kernels = [layer.get_weights()[0] for layer in dense(model)]
+    square = [k for k in kernels if k.shape == (8, 8)]
+    assert len(square) == (5 if dueling else 4)
+    for a, b in itertools.combinations(square, 2):
+        assert not np.array_equal(a, b)
+    for kernel in kernels:
+        # Glorot and Bengio 2010, equation 16: uniform within sqrt(6 / (inputs + outputs)).
+        limit = np.sqrt(6 / sum(kernel.shape))
+        assert 0.7 * limit < np.abs(kernel).max() <= limit  # 0.7^8 = 6% for the 8 numbers of the value's kernel
+
+
+UNSUPPORTED: dict[str, gymnasium.Space[Any]] = {
+    "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
+    "MultiBinary": spaces.MultiBinary(3),
+    "Dict": spaces.Dict(a=spaces.Discrete(2)),
+    "Tuple": spaces.Tuple([spaces.Discrete(2)]),
+    "Text": spaces.Text(5),
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_other_spaces_are_refused_with_what_works(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        q_network(UNSUPPORTED[name], 2)
+    message = str(caught.value)
+    assert message.startswith(f"the observation space {name}")
+    assert "Box and Discrete are" in message
+    assert "FlattenObservation" in message
+
+
+# Keras reads its variables by NumPy's older array protocol when it saves.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("name", ["float32", "2-D uint8", "from 3"])
+def test_a_saved_network_comes_back(name: str, dueling: bool, tmp_path: Path) -> None:
+    model = q_network(SPACES[name], 3, hidden=(8,), dueling=dueling, seed=3)
+    model.save(tmp_path / "q.keras")
+    loaded = keras.saving.load_model(tmp_path / "q.keras")
+    observations = batch(SPACES[name])
+    np.testing.assert_array_equal(loaded(observations), model(observations))

@@ -1,0 +1,140 @@
+"""A run that is killed at any moment, again and again, ends bit for bit where the uninterrupted one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+KILLS = 10
+"""Of each of the two kinds of run: 20 in all."""
+
+COMMON = [
+    "--hidden", "16", "--steps", "20000", "--learning-starts", "200", "--buffer-size", "3000", "--batch-size", "32",
+    "--n-step", "2", "--dueling", "--epsilon-duration", "4000", "--log-interval", "100", "--eval-interval", "1500",
+    "--eval-episodes", "4", "--checkpoint-interval", "400", "--preset", "none",
+]  # fmt: skip
+KINDS = {
+    "one env": ["--env", "CartPole-v1", "--train-interval", "8", "--epsilon-unit", "step"],
+    "native vector env": [
+        "--env", "CartPole-v1", "--num-envs", "4", "--train-interval", "8", "--gradient-steps", "2",
+        "--target", "polyak", "--epsilon-unit", "episode", "--epsilon-duration", "200",
+    ],
+}  # fmt: skip
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "rlkit", *map(str, words)]
+
+
+def start(*words: object, said: Path) -> subprocess.Popen[bytes]:
+    """A run in the background, which writes what it says into a file."""
+    with said.open("wb") as stderr:
+        return subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=stderr)
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (f.parent for f in folder.rglob("run.json"))
+    return run
+
+
+def wait_for_progress(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until the run has written a row since, or has ended."""
+
+    def rows() -> int:
+        return sum(f.stat().st_size for f in folder.rglob("timing.csv"))
+
+    before = rows()
+    while process.poll() is None and rows() <= before:
+        time.sleep(0.01)
+
+
+def final(run: Path) -> dict[str, object]:
+    """Everything that must not depend on the kills: files to the byte, weights and replay to the bit."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    found: dict[str, object] = {
+        name: (run / name).read_bytes() for name in ("metrics.csv", "evaluations.csv", "config.toml")
+    }
+    for name in ("checkpoints", "checkpoints/best"):
+        reader = tf.train.load_checkpoint(str(run / name))  # the latest there
+        for variable, shape in reader.get_variable_to_shape_map().items():
+            if shape:
+                found[f"{name}:{variable}"] = reader.get_tensor(variable).tobytes()
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_runs_end_where_the_uninterrupted_one_does(kind: str, tmp_path: Path) -> None:
+    words = ["train", "dqn", *COMMON, *KINDS[kind], "--run-dir"]
+    whole = subprocess.run(
+        command(*words, tmp_path / "whole"), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert whole.returncode == 0, whole.stderr
+    moments = np.random.default_rng(len(kind))
+    kills, folder, said = 0, tmp_path / "killed", tmp_path / "said"
+    process = start(*words, folder, said=said)
+    while kills < KILLS:
+        if kills % 5 == 4:  # somewhere in loading and restoring
+            time.sleep(moments.uniform(0.5, 5.0))
+        else:
+            wait_for_progress(process, folder)
+            time.sleep(moments.uniform(0.0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL, said.read_text()
+        kills += 1
+        process = start("train", "--resume", only_run(folder), said=said)
+    assert process.wait(timeout=600) == 0, said.read_text()
+    expected, found = final(only_run(tmp_path / "whole")), final(only_run(folder))
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if expected[name] != found[name]] == []
+    assert len(expected) > 20
+    assert json.loads((only_run(folder) / "run.json").read_text())["status"] == "finished"
+
+
+def test_ctrl_c_saves_and_says_how_to_resume_and_the_resumed_run_is_the_same(tmp_path: Path) -> None:
+    words = ["train", "dqn", *COMMON, *KINDS["one env"], "--run-dir"]
+    folder, said = tmp_path / "stopped", tmp_path / "said"
+    process = start(*words, folder, said=said)
+    wait_for_progress(process, folder)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    run = only_run(folder)
+    assert f"interrupted; go on with: rlkit train --resume {run}" in said.read_text()
+    info = json.loads((run / "run.json").read_text())
+    assert info["status"] == "interrupted"
+    assert (run / f"checkpoints/ckpt-{info['step']}.index").exists()
+    again = subprocess.run(
+        command("train", "--resume", run, "--json"), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["step"] == 20000
+    whole = subprocess.run(command(*words, tmp_path / "whole"), capture_output=True, timeout=600, check=True)
+    assert whole.returncode == 0
+    expected, found = final(only_run(tmp_path / "whole")), final(run)
+    assert [name for name in expected if expected[name] != found.get(name)] == []
+
+
+def test_a_finished_run_goes_on_when_given_more_steps(tmp_path: Path) -> None:
+    words = ["train", "dqn", *COMMON, *KINDS["one env"]]
+    for name, steps in (("long", 3000), ("short", 1000)):
+        subprocess.run(
+            command(*words, "--steps", steps, "--run-dir", tmp_path / name), capture_output=True, check=True
+        )
+    short = only_run(tmp_path / "short")
+    refused = subprocess.run(command("train", "--resume", short), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "is finished at step 1000: give more --steps to go on" in refused.stderr
+    subprocess.run(command("train", "--resume", short, "--steps", 3000), capture_output=True, check=True)
+    for name in ("metrics.csv", "evaluations.csv"):
+        assert (short / name).read_bytes() == (only_run(tmp_path / "long") / name).read_bytes()

@@ -1,0 +1,285 @@
+"""The run directory: made once, found again, held by one process, and never half-written."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlkit import __version__, run
+from rlkit.errors import UserError
+from rlkit.run import FORMAT, RunDirectory, create, find, replace_text, runs_below
+
+CONFIG = {"env": "CartPole-v1", "seed": 3, "gamma": 0.98, "hidden": [64, 64], "env_args": {"a": True}}
+
+
+def new(root: Path, seed: int = 3, env: str = "CartPole-v1") -> RunDirectory:
+    return create(root, "dqn", env, seed, CONFIG)
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the time at which runs are made, seconds after 2030-01-02 03:04:05 UTC."""
+
+    def set_time(seconds: int) -> None:
+        moment = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
+
+        class Fixed(datetime.datetime):
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> Fixed:
+                assert tz is datetime.UTC
+                return cls.fromtimestamp(moment.timestamp(), tz)
+
+        monkeypatch.setattr(run.datetime, "datetime", Fixed)
+
+    set_time(0)
+    return set_time
+
+
+# ---- made
+
+
+@pytest.mark.usefixtures("at")
+def test_a_new_run_is_named_for_its_env_agent_time_and_seed(tmp_path: Path) -> None:
+    made = new(tmp_path / "runs")
+    assert made.path == tmp_path / "runs" / "CartPole-v1" / "dqn" / "20300102T030405Z-seed3"
+    assert made.checkpoints == made.path / "checkpoints"
+    assert new(tmp_path, env="ALE/Pong-v5").path.parent == tmp_path / "ALE-Pong-v5" / "dqn"
+    assert new(tmp_path, env="package:Env-v0").path.parent == tmp_path / "package-Env-v0" / "dqn"
+
+
+def test_a_new_run_holds_its_config_and_how_it_came_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/rlkit", "train", "dqn", "--env", "Cart Pole"])
+    made = new(tmp_path)
+    assert tomllib.loads((made.path / "config.toml").read_text()) == {"agent": "dqn", **CONFIG}
+    info = json.loads((made.path / "run.json").read_text())
+    assert info == made.info
+    assert info["command"] == "rlkit train dqn --env 'Cart Pole'"
+    known = {"format": FORMAT, "agent": "dqn", "env": "CartPole-v1", "seed": 3, "status": "created", "step": 0}
+    assert {k: info[k] for k in known} == known
+    assert info["versions"]["rlkit"] == __version__
+    assert info["versions"]["python"].startswith("3.")
+    assert {"tensorflow", "keras", "gymnasium", "numpy"} < set(info["versions"])
+    assert sorted(f.name for f in made.path.iterdir()) == ["config.toml", "run.json"]
+
+
+@pytest.mark.usefixtures("at")
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    made = [new(tmp_path) for _ in range(12)]
+    assert len({r.path for r in made}) == 12
+    assert [r.path.name.partition("seed")[2] for r in made[:3]] == ["3", "3-2", "3-3"]
+    assert [r.path for r in runs_below(tmp_path)] == [r.path for r in made], "the oldest first"
+    assert find(tmp_path).path == made[-1].path
+
+
+def test_a_root_that_cannot_hold_a_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="a run cannot be made in .*file: Not a directory"):
+        new(tmp_path / "file")
+    with pytest.raises(UserError, match=r"a run cannot be made in .*file/deeper: Not a directory"):
+        new(tmp_path / "file" / "deeper")
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not hold for root")
+def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.path.chmod(0o500)
+    made.path.parent.chmod(0o500)
+    try:
+        with pytest.raises(UserError, match="a run cannot be made in .*: Permission denied"):
+            new(tmp_path)
+        with pytest.raises(UserError, match="cannot be written to: Permission denied"), made.lock():
+            pass
+    finally:
+        made.path.parent.chmod(0o700)
+        made.path.chmod(0o700)
+
+
+# ---- found
+
+
+def test_a_run_is_found_by_its_path_or_a_folder_above(tmp_path: Path, at: Any) -> None:
+    first = new(tmp_path)
+    at(60)
+    second = new(tmp_path, env="Acrobot-v1")
+    at(30)
+    third = new(tmp_path, seed=0)
+    assert find(first.path).path == first.path
+    assert find(tmp_path).path == second.path, "the newest, whichever its env"
+    assert find(tmp_path / "CartPole-v1").path == third.path
+    assert [r.path for r in runs_below(tmp_path)] == [first.path, third.path, second.path]
+    assert find(second.path).info == second.info
+
+
+def test_runs_below_passes_over_what_is_no_run(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    for name, text in (("broken", "{"), ("list", "[]"), ("later", json.dumps({**made.info, "format": FORMAT + 1}))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+        (tmp_path / name / "config.toml").write_text("")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "run.json").write_text(json.dumps(made.info))
+    assert [r.path for r in runs_below(tmp_path)] == [made.path]
+    assert runs_below(tmp_path / "none") == []
+
+
+def test_what_is_no_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("")
+    with pytest.raises(UserError, match=r"^run .*/emty does not exist: there is empty, text$"):
+        find(tmp_path / "emty")
+    with pytest.raises(UserError, match=r"^run .*/no/where does not exist$"):
+        find(tmp_path / "no" / "where")
+    with pytest.raises(UserError, match="empty is not a run: it has no run.json and config.toml"):
+        find(tmp_path / "empty")
+    with pytest.raises(UserError, match="text is not a run"):
+        find(tmp_path / "text")
+    with pytest.raises(UserError, match="gone does not exist"):
+        RunDirectory(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("missing", ["run.json", "config.toml"])
+def test_half_a_run_is_no_run(tmp_path: Path, missing: str) -> None:
+    path = new(tmp_path).path
+    (path / missing).unlink()
+    with pytest.raises(UserError, match="is not a run: it has no run.json and config.toml"):
+        find(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"{}", b'{"format": 1}', b'{"format": null, "agent": "dqn"}', b'{"format": "x", "agent": "dqn"}', b"\xff\xfe"])  # fmt: skip
+def test_an_unreadable_run_json_is_told(tmp_path: Path, content: bytes) -> None:
+    path = new(tmp_path).path
+    (path / "run.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"run\.json cannot be read: .+"):
+        find(path)
+
+
+def test_a_run_of_a_newer_layout_is_told(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.update(format=FORMAT + 1, versions={"rlkit": "9.8.7"})
+    with pytest.raises(UserError, match=rf"made by rlkit 9\.8\.7, .*{__version__}.*: update rlkit"):
+        find(made.path)
+    made.update(versions=None)
+    with pytest.raises(UserError, match=r"made by rlkit .*: update rlkit"):
+        find(made.path)
+
+
+# ---- changed
+
+
+def test_updates_and_configs_come_back(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.update(status="running", step=500)
+    made.update(status="finished")
+    again = find(made.path)
+    assert again.info == made.info
+    assert (again.info["status"], again.info["step"], again.info["env"]) == ("finished", 500, "CartPole-v1")
+    assert again.config() == CONFIG
+    again.write_config({**CONFIG, "steps": 7})
+    assert find(made.path).config() == {**CONFIG, "steps": 7}
+    assert tomllib.loads((made.path / "config.toml").read_text())["agent"] == "dqn"
+
+
+def test_a_damaged_config_is_told(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    (made.path / "config.toml").write_text("gamma = ")
+    with pytest.raises(UserError, match=r"config\.toml is not valid TOML"):
+        made.config()
+
+
+def full(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("when", ["writing", "renaming"])
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    made = new(tmp_path)
+    before = {name: (made.path / name).read_bytes() for name in ("run.json", "config.toml")}
+    if when == "renaming":
+        monkeypatch.setattr(run.os, "replace", full)
+    else:
+        monkeypatch.setattr(Path, "write_text", full)
+    for write in (lambda: made.update(step=9), lambda: made.write_config({"gamma": 0.5})):
+        with pytest.raises(OSError, match="No space left"):
+            write()
+    with pytest.raises(UserError, match="a run cannot be made in .*: No space left on device"):
+        new(tmp_path)
+    monkeypatch.undo()
+    assert {file.name: file.read_bytes() for file in made.path.iterdir()} == before
+    assert [r.path for r in runs_below(tmp_path)] == [made.path]
+
+
+def test_a_text_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("old")
+    old = path.open()
+    replace_text(path, "new €")
+    assert path.read_text(encoding="utf-8") == "new €"
+    assert old.read() == "old", "a reader of the old file is not disturbed"
+    old.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["text"]
+
+
+# ---- held
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rlkit.run import RunDirectory
+with RunDirectory(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    sys.stdin.read()
+print("released", flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", ["exit", "kill -9"])
+def test_a_run_is_held_by_one_process_until_it_ends(tmp_path: Path, end: str) -> None:
+    made = new(tmp_path)
+    command = [sys.executable, "-c", HOLDER, str(made.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"run .*-seed3 is in use by another process"), made.lock():
+            pass
+        assert find(made.path).info["step"] == 0, "reading needs no lock"
+        if end == "exit":
+            holder.stdin.close()
+            assert holder.stdout.readline() == "released\n"
+        else:
+            holder.send_signal(signal.SIGKILL)
+        holder.wait(timeout=30)
+    with made.lock():
+        pass
+
+
+def test_a_lock_ends_with_its_block_also_by_an_error(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    with pytest.raises(KeyError), made.lock():
+        raise KeyError
+    with made.lock(), pytest.raises(UserError, match="in use"), find(made.path).lock():
+        pass
+    with made.lock():
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    (made.path / "lock").mkdir()
+    with pytest.raises(UserError, match=r"run .*-seed3 cannot be written to: Is a directory"), made.lock():
+        pass
