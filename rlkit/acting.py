@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.agent import Clock
-from rlkit.exploration import draws
+from rlkit.exploration import below, draws, fraction
 from rlkit.networks import Dueling, OneHot
 from rlkit.seeding import Purpose
 
@@ -113,9 +113,10 @@ class HostActor:
         def block(now: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             self.traces += 1
             steps = now[0] + tf.range(self.BLOCK, dtype=tf.int64)
-            seed = agent.config.seed
-            uniform = tf.map_fn(lambda step: draws(seed, Purpose.EXPLORATION, step, [2, 1]), steps, tf.float32)
-            return uniform[:, :, 0], agent.epsilon(Clock(steps, now[1])) + tf.zeros([self.BLOCK])
+            bits = tf.map_fn(
+                lambda step: draws(agent.config.seed, Purpose.EXPLORATION, step, [2, 1]), steps, tf.uint32
+            )  # [BLOCK, 2, 1]
+            return fraction(bits[:, 0, 0]) < agent.epsilon(Clock(steps, now[1])), below(bits[:, 1, 0], self.actions)
 
         @tf.function(input_signature=[])
         def read() -> list[tf.Tensor]:
@@ -147,8 +148,6 @@ class HostActor:
         return np.array([action + self.first_action], np.int32)
 
     def _draw(self, step: int, episode: int) -> None:
-        uniform, epsilon = self._block(tf.constant(np.array([step, episode])))
-        u = uniform.numpy()  # [BLOCK, 2]
-        self._explores = (u[:, 0] < epsilon.numpy()).tolist()
-        self._uniform = np.minimum((u[:, 1] * self.actions).astype(np.int32), self.actions - 1).tolist()
+        explores, uniform = self._block(tf.constant(np.array([step, episode])))
+        self._explores, self._uniform = explores.numpy().tolist(), uniform.numpy().tolist()
         self._first, self._episode = step, episode

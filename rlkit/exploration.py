@@ -8,10 +8,23 @@ from rlkit.seeding import Purpose, key
 
 
 def draws(seed: int, purpose: Purpose, step: tf.Tensor, shape: list[int]) -> tf.Tensor:
-    """Uniform float32 numbers in [0, 1) as a function of (seed, purpose, step), step an int64 scalar."""
-    return tf.random.stateless_uniform(
-        shape, tf.stack([tf.constant(key(seed, purpose), tf.int64), step]), alg="philox"
-    )
+    """Random bits, uniform over uint32, as a function of (seed, purpose, step), step an int64 scalar.
+
+    Bits and not fractions: those TensorFlow makes otherwise with XLA than without, from the same bits.
+    """
+    both = tf.stack([tf.constant(key(seed, purpose), tf.int64), step])
+    return tf.random.stateless_uniform(shape, both, None, None, tf.uint32, alg="philox")
+
+
+def fraction(bits: tf.Tensor) -> tf.Tensor:
+    """Random bits as float32 in [0, 1), a multiple of 2^-24."""
+    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
+
+
+def below(bits: tf.Tensor, n: int) -> tf.Tensor:
+    """Random bits as int32 in [0, n), each equally likely to within n 2^-32."""
+    product = tf.cast(bits, tf.uint64) * tf.constant(n, tf.uint64)
+    return tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.int32)
 
 
 def greedy(q_values: tf.Tensor) -> tf.Tensor:
@@ -34,6 +47,5 @@ def epsilon_greedy(q_values: tf.Tensor, epsilon: tf.Tensor, seed: int, step: tf.
         Actions, [N] int32.
     """
     envs, actions = q_values.shape
-    u = draws(seed, Purpose.EXPLORATION, step, [2, envs])
-    uniform = tf.minimum(tf.cast(u[1] * actions, tf.int32), actions - 1)  # [N]
-    return tf.where(u[0] < epsilon, uniform, greedy(q_values))
+    bits = draws(seed, Purpose.EXPLORATION, step, [2, envs])
+    return tf.where(fraction(bits[0]) < epsilon, below(bits[1], actions), greedy(q_values))

@@ -23,10 +23,11 @@ from rlkit.agent import Agent, Clock, Transition
 from rlkit.checkpoint import Checkpointer
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy
+from rlkit.exploration import draws
 from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
 from rlkit.replay import Replay
-from rlkit.seeding import Purpose, key
+from rlkit.seeding import Purpose
 from rlkit.vector import Arrays, Environments
 
 COUNT = tf.TensorSpec([], tf.int64)
@@ -104,14 +105,8 @@ class Program:
         @tf.function(input_signature=[COUNT], jit_compile=True)
         def draw(first: tf.Tensor) -> tf.Tensor:
             self.traces += 1
-            purpose = tf.constant(key(c.seed, Purpose.REPLAY), tf.int64)
-
-            def bits(number: tf.Tensor) -> tf.Tensor:
-                return tf.random.stateless_uniform(
-                    lead, tf.stack([purpose, number]), None, None, tf.uint32, alg="philox"
-                )
-
-            return tf.map_fn(bits, first + tf.range(self.DRAWS, dtype=tf.int64), fn_output_signature=tf.uint32)
+            rounds = first + tf.range(self.DRAWS, dtype=tf.int64)
+            return tf.map_fn(lambda number: draws(c.seed, Purpose.REPLAY, number, lead), rounds, tf.uint32)
 
         self.metrics: list[str] = []
         self._concrete = {f: f.get_concrete_function() for f in (act, learn, draw)}

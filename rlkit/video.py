@@ -25,7 +25,7 @@ Picture = tuple[np.ndarray, float]
 """Pixels, [height, width, 3] uint8, and for how many seconds they are shown."""
 
 FASTEST = {".mp4": 60.0, ".gif": 100 / 3}
-"""Most pictures a second by file ending: gifs count in 1/100 s, and browsers slow down what is under 2."""
+"""Most pictures a second: gifs count in 1/100 s, and browsers slow down those that take under 2."""
 
 PALETTE_SAMPLES = 16
 """Pictures whose colours a gif's palette is made of."""

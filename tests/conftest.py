@@ -15,7 +15,7 @@ settings.load_profile("rlkit")
 
 
 def tail(statistic: float, freedom: int) -> float:
-    """P(chi-square > statistic): closed for 1 and 2 degrees of freedom, then by its recurrence in steps of 2."""
+    """P(chi-square > statistic): known for 1 and 2 degrees of freedom, then by recurrence in steps of 2."""
     half, odd = statistic / 2, freedom % 2
     probability = math.erfc(math.sqrt(half)) if odd else math.exp(-half)
     for k in range(1 if odd else 2, freedom, 2):
@@ -33,8 +33,12 @@ def chi_square() -> Callable[[np.ndarray, np.ndarray], float]:
         assert expected.min() > 5, "too few are expected for the approximation to hold"
         return tail(float(((counts - expected) ** 2 / expected).sum()), counts.size - 1)
 
-    # Tables of the chi-square distribution: 3.841, 5.991 and 9.488 are its 5% points for 1, 2 and 4 degrees of
-    # freedom, 16.266 the 0.1% point for 3.
-    for statistic, freedom, listed in ((3.841, 1, 0.05), (5.991, 2, 0.05), (9.488, 4, 0.05), (16.266, 3, 0.001)):
+    # Points of the chi-square distribution as tables list them: statistic, degrees of freedom, probability.
+    for statistic, freedom, listed in (
+        (3.841, 1, 0.05),
+        (5.991, 2, 0.05),
+        (9.488, 4, 0.05),
+        (16.266, 3, 0.001),
+    ):
         assert tail(statistic, freedom) == pytest.approx(listed, rel=1e-3)
     return probability

@@ -17,7 +17,7 @@ from rlkit.seeding import evaluation_seed
 from rlkit.vector import OneEnv
 
 
-class Lottery(gymnasium.Env[np.ndarray, int]):
+class Lottery(gymnasium.Env[np.ndarray, np.int64]):
     """Its seed draws the episode's length, 1 to 7, and prize. A step pays the prize times the action taken.
 
     Observes [prize, steps so far]. Even lengths end by truncation, odd ones by termination.
@@ -33,17 +33,23 @@ class Lottery(gymnasium.Env[np.ndarray, int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         Lottery.seeds.append(seed)
         self.length, self.prize = int(self.np_random.integers(1, 8)), float(self.np_random.normal())
         self.steps = 0
         return self.observe(), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         assert self.steps < self.length, "the episode has ended"
         self.steps += 1
         ended = self.steps == self.length
-        return self.observe(), self.prize * float(action), ended and self.length % 2 == 1, ended and self.length % 2 == 0, {}
+        return (
+            self.observe(),
+            self.prize * float(action),
+            ended and self.length % 2 == 1,
+            ended and self.length % 2 == 0,
+            {},
+        )
 
 
 def policy(observations: np.ndarray) -> np.ndarray:
@@ -105,7 +111,9 @@ def test_seed_and_occasion_choose_the_episodes() -> None:
     first = evaluate(policy, envs, 10, 7)
     assert evaluate(policy, envs, 10, 7).returns == first.returns
     for seed, occasion in ((8, 0), (7, 1000)):
-        assert not set(evaluate(policy, envs, 10, seed, occasion=occasion).returns) & (set(first.returns) - {0.0})
+        assert not set(evaluate(policy, envs, 10, seed, occasion=occasion).returns) & (
+            set(first.returns) - {0.0}
+        )
     envs.close()
 
 
@@ -138,8 +146,8 @@ def test_the_interval_of_few_returns_worked_by_hand() -> None:
     assert evaluation(5.0, 5.0, 5.0).interval == (5.0, 5.0)
     # Resamples of (0, 1): both 0 with probability 1/4, both 1 with 1/4, so both percentiles are extremes.
     assert evaluation(0.0, 1.0).interval == (0.0, 1.0)
-    # Resamples of five zeros and a one hold k ones with the binomial probability of 6 and 1/6: none 33.5%, one
-    # 40.2%, two 20.1%, three 5.4%, four 0.8%. From none up: 33.5, 73.7, 93.8, 99.1; so 2.5% is 0 and 97.5% is 3.
+    # Resamples of five zeros and a one hold none, one, two, three ones with the binomial probabilities of 6
+    # and 1/6: 33.5%, 40.2%, 20.1%, 5.4%. Summed: 33.5%, 73.7%, 93.8%, 99.1%. So 2.5% is at 0, 97.5% at 3.
     assert evaluation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0).interval == (0.0, 0.5)
 
 
@@ -153,11 +161,14 @@ def test_the_interval_of_many_returns_is_that_of_the_normal_distribution() -> No
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    # The percentile bootstrap is a little narrow: it takes the standard deviation for known and with divisor n,
-    # so for 30 normal values it covers with probability P(|t_29| < 1.96 sqrt(29/30)) = 93.6%. Of 600 intervals a
-    # share below 0.90 or above 0.97 has probability below 1e-3.
+    # The percentile bootstrap is a little narrow: it takes the standard deviation for known and with divisor
+    # n, so for 30 normal values it covers with probability P(|t_29| < 1.96 sqrt(29/30)) = 93.6%. Of 600
+    # intervals a share below 0.90 or above 0.97 has probability below 1e-3.
     random = np.random.default_rng(1)
-    covered = [low < 0.0 < high for low, high in (bootstrap_interval(random.normal(size=30), 500) for _ in range(600))]
+    covered = [
+        low < 0.0 < high
+        for low, high in (bootstrap_interval(random.normal(size=30), 500) for _ in range(600))
+    ]
     assert 0.90 < np.mean(covered) < 0.97
 
 
@@ -175,7 +186,8 @@ def test_json_has_plain_numbers_only() -> None:
     envs.close()
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert list(told) == ["mean", "std", "interval", "episodes", "returns", "lengths", "seed", "step"]
-    assert told["mean"] == sum(result.returns) / 10 == pytest.approx(np.mean(told["returns"]))
+    assert told["mean"] == pytest.approx(sum(told["returns"]) / 10, rel=1e-12)
+    assert told["returns"] == list(result.returns)
     assert told["episodes"] == len(told["returns"]) == len(told["lengths"]) == 10
     assert told["interval"][0] < told["mean"] < told["interval"][1]
     assert (told["seed"], told["step"]) == (7, 400)

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlkit.exploration import draws, epsilon_greedy, greedy
+from rlkit.exploration import below, draws, epsilon_greedy, fraction, greedy
 from rlkit.seeding import Purpose
 
 ChiSquare = Callable[[np.ndarray, np.ndarray], float]
 
 
 def act(q: np.ndarray, epsilon: float, seed: int = 0, step: int = 0) -> np.ndarray:
-    actions = epsilon_greedy(tf.constant(q, tf.float32), tf.constant(epsilon), seed, tf.constant(step, tf.int64))
+    actions = epsilon_greedy(
+        tf.constant(q, tf.float32), tf.constant(epsilon), seed, tf.constant(step, tf.int64)
+    )
     assert actions.dtype == tf.int32
     assert actions.shape == (len(q),)
     return np.asarray(actions)
@@ -67,8 +69,8 @@ def test_epsilon_one_is_uniform_over_steps(chi_square: ChiSquare) -> None:
 
 
 def test_epsilon_is_the_probability_of_a_uniform_action(chi_square: ChiSquare) -> None:
-    # A uniform action may be the greedy one: 1/5 epsilon each, and 1 - epsilon more for the last. Were the draw
-    # that decides also the one that chooses, only the low actions would be explored.
+    # A uniform action may be the greedy one: epsilon / 5 each, and 1 - epsilon more for the last. Were the
+    # draw that decides also the one that chooses, only the low actions would be explored.
     counts = np.bincount(act(prefers_last(50_000, 5), 0.3), minlength=5)
     assert chi_square(counts, 50_000 * np.array([0.06, 0.06, 0.06, 0.06, 0.76])) > 1e-6  # of a false alarm
 
@@ -102,7 +104,9 @@ def test_actions_are_a_function_of_seed_and_step() -> None:
     q = prefers_last(64, 1000)
     first = act(q, 1.0, seed=3, step=17)
     np.testing.assert_array_equal(first, act(q, 1.0, seed=3, step=17))
-    others = [act(q, 1.0, seed, step) for seed, step in ((3, 18), (4, 17), (0, 17), (3, 2**40), (2**31 - 1, 17))]
+    others = [
+        act(q, 1.0, seed, step) for seed, step in ((3, 18), (4, 17), (0, 17), (3, 2**40), (2**31 - 1, 17))
+    ]
     for other in others:
         # Two of 1000 agree with probability 1e-3, so 64 pairs have 4 agreements or more with 6e-7.
         assert (other == first).sum() < 4
@@ -130,18 +134,30 @@ def test_eager_graph_and_xla_act_the_same() -> None:
 
 def test_the_draws_are_those_of_earlier_runs() -> None:
     # Recorded: another value here means that no earlier run can be repeated or resumed.
-    @tf.function(jit_compile=True)
-    def numbers(step: tf.Tensor) -> tf.Tensor:
-        return draws(12, Purpose.EXPLORATION, step, [2, 2])
-
-    values = numbers(tf.constant(2**33 + 5, tf.int64))
-    assert values.dtype == tf.float32
-    assert (values.numpy() * 2**23).tolist() == [[7489615, 6768121], [964997, 8243668]]  # 23 random bits each
+    bits = draws(12, Purpose.EXPLORATION, tf.constant(2**33 + 5, tf.int64), [2, 2])
+    assert bits.dtype == tf.uint32
+    assert bits.numpy().tolist() == [[3834683031, 3465278443], [494078697, 4220758163]]
 
 
 def test_draws_of_other_purposes_are_other_draws() -> None:
     step = tf.constant(5, tf.int64)
     first, second = (draws(0, p, step, [100]).numpy() for p in (Purpose.EXPLORATION, Purpose.REPLAY))
-    assert not np.intersect1d(first, second).size  # a pair of 200 is equal with probability 100^2 / 2^23 = 0.1%
-    assert 0 <= min(first.min(), second.min())
-    assert max(first.max(), second.max()) < 1
+    assert not np.intersect1d(first, second).size  # a pair is equal with probability 100^2 / 2^32 = 2e-6
+
+
+BITS = [0, 1, 255, 256, 2**31 - 1, 2**31, 2**32 - 256, 2**32 - 1]
+
+
+def test_fractions_of_bits_worked_by_hand() -> None:
+    # The upper 24 bits: the most that float32 holds, so that none is rounded up to 1.
+    fractions = fraction(tf.constant(BITS, tf.uint32))
+    assert fractions.dtype == tf.float32
+    expected = [0, 0, 0, 2**-24, 0.5 - 2**-24, 0.5, 1 - 2**-24, 1 - 2**-24]
+    assert fractions.numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("n", [1, 2, 6, 1000, 2**31 - 1])
+def test_whole_numbers_below_n_of_bits_are_those_of_python(n: int) -> None:
+    numbers = below(tf.constant(BITS, tf.uint32), n)
+    assert numbers.dtype == tf.int32
+    assert numbers.numpy().tolist() == [bits * n // 2**32 for bits in BITS]

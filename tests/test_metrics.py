@@ -6,15 +6,17 @@ import io
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from rlkit import metrics
 from rlkit.errors import UserError
 from rlkit.metrics import METRICS, CsvFile, CsvObserver, ProgressObserver, TensorBoardObserver, number
 
-HEADER = "step,episode,episode_return,episode_length,loss,td_error,q,gradient_norm,updates,epsilon,learning_rate\n"
+HEADER = (
+    "step,episode,episode_return,episode_length,loss,td_error,q,gradient_norm,updates,epsilon,learning_rate\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_the_files_to_the_byte(tmp_path: Path) -> None:
     observer.row(1000, {"episode": 40, "episode_return": None, "loss": math.nan, "epsilon": 0.905}, 1.23456)
     observer.evaluation(1000, [9.0, 10.0, 0.5])
     row = {
-        "learning_rate": 1e-3, "epsilon": 0.05, "updates": 250, "gradient_norm": 1.5, "q": -2.25, "td_error": 0.125,
-        "loss": 0.0625, "episode_length": 21.5, "episode_return": 21.5, "episode": 85,
+        "learning_rate": 1e-3, "epsilon": 0.05, "updates": 250, "gradient_norm": 1.5, "q": -2.25,
+        "td_error": 0.125, "loss": 0.0625, "episode_length": 21.5, "episode_return": 21.5, "episode": 85,
     }  # fmt: skip
     observer.row(2000, row, 2.0)
     assert (tmp_path / "metrics.csv").read_bytes().decode() == (
@@ -50,7 +52,7 @@ def test_the_files_to_the_byte(tmp_path: Path) -> None:
     )
     assert (tmp_path / "evaluations.csv").read_bytes().decode() == "step,mean,returns\n1000,6.5,9 10 0.5\n"
     assert (tmp_path / "timing.csv").read_bytes().decode() == "step,seconds\n1000,1.235\n2000,2.000\n"
-    assert HEADER == ",".join(METRICS) + "\n"
+    assert ",".join(METRICS) + "\n" == HEADER
 
 
 def test_a_resumed_run_goes_on_in_the_same_files(tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_the_events_hold_the_same_scalars(tmp_path: Path) -> None:
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(metrics.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("rlkit.metrics.time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
@@ -176,14 +178,16 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr(
         out, err = capsys.readouterr()
         assert out == ""
         assert err == (
-            "seed 3: 50,000/200,000 steps  5,000 steps/s  return 21.53  eval 100.5  epsilon 0.05  loss 0.01235"
-            "  0:30 left\n"
+            "seed 3: 50,000/200,000 steps  5,000 steps/s  return 21.53  eval 100.5  epsilon 0.05"
+            "  loss 0.01235  0:30 left\n"
         )
         clock.now += 1.0
         progress.row(60_000, {"loss": math.nan}, 11.0)
         assert capsys.readouterr().err == "", "five seconds have not passed"
         progress.row(200_000, {}, 11.0)
-        assert "200,000/200,000 steps  18,182 steps/s" in capsys.readouterr().err, "the last row is always told"
+        assert "200,000/200,000 steps  18,182 steps/s" in capsys.readouterr().err, (
+            "the last row is always told"
+        )
 
 
 def test_a_resumed_run_counts_its_own_steps(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +205,9 @@ def test_long_times_are_minutes_and_seconds(clock: Clock, capsys: pytest.Capture
     assert capsys.readouterr().err.endswith("100 steps/s  16:30 left\n")  # 99,000 / 100 = 990 s
 
 
-def test_lines_are_neither_broken_nor_read_as_markup(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_neither_broken_nor_read_as_markup(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = "runs/[draft]/CartPole-v1 :warning: [/] " + "word " * 60 + "end"
     ProgressObserver(10).say(text)
     assert clock.now == 100.0
@@ -226,7 +232,14 @@ def test_on_a_terminal_progress_is_a_bar_on_stderr(
         progress.evaluation(50_000, [100.0, 101.0])
         progress.say("saved")
     shown = terminal.getvalue()
-    for words in ("seed 3: 50,000/200,000 steps", "steps/s", "return 21.5", "eval 100.5", "epsilon 0.25", "loss 0.5"):
+    for words in (
+        "seed 3: 50,000/200,000 steps",
+        "steps/s",
+        "return 21.5",
+        "eval 100.5",
+        "epsilon 0.25",
+        "loss 0.5",
+    ):
         assert words in shown
     assert "seed 3: saved" in shown
     assert capsys.readouterr().out == ""

@@ -56,7 +56,7 @@ class History(NamedTuple):
         return Single(number, number * 5 % 11, reward, end in (TERMINATED, BOTH), end in (TRUNCATED, BOTH))
 
     def add(self, replay: Replay, t: int) -> None:
-        """Give the replay what a step of all envs returned; rows of no transition hold what must not be seen."""
+        """Give the replay what a step of all envs returned; invalid rows hold what must not be seen."""
         step = [self.single(t, env) for env in range(self.num_envs)]
         valid = np.array([end != INVALID for end in self.ends[t]])
         number = np.where(valid, [s.observation for s in step], np.nan).astype(np.float32)
@@ -92,7 +92,12 @@ class History(NamedTuple):
                     if single.terminated or single.truncated:
                         break
                 bootstrap = 0.0 if last.terminated else discount
-                found[kept[first].observation] = (kept[first].action, total, bootstrap, last.observation + 0.5)
+                found[kept[first].observation] = (
+                    kept[first].action,
+                    total,
+                    bootstrap,
+                    last.observation + 0.5,
+                )
         return found
 
 
@@ -100,7 +105,9 @@ class History(NamedTuple):
 def histories(draw: st.DrawFn) -> History:
     num_envs, rows, n_step = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 5))
     always_valid = draw(st.booleans())
-    end = st.sampled_from([GOES_ON] * 6 + [TERMINATED, TRUNCATED, BOTH] + [INVALID] * (0 if always_valid else 2))
+    end = st.sampled_from(
+        [GOES_ON] * 6 + [TERMINATED, TRUNCATED, BOTH] + [INVALID] * (0 if always_valid else 2)
+    )
     step = st.lists(end, min_size=num_envs, max_size=num_envs)
     return History(draw(st.lists(step, min_size=1, max_size=30)), rows, n_step)
 
@@ -149,7 +156,9 @@ def test_three_steps_worked_by_hand() -> None:
     # From 1: all three, bootstrapped from the truncated one's next observation, 3.5, with 0.9^3.
     # From 2: stops at the truncation after two rewards, with 0.9^2.
     np.testing.assert_allclose(
-        got.reward[0], [rewards[0] + 0.9 * rewards[1] + 0.81 * rewards[2], rewards[1] + 0.9 * rewards[2]], rtol=1e-6
+        got.reward[0],
+        [rewards[0] + 0.9 * rewards[1] + 0.81 * rewards[2], rewards[1] + 0.9 * rewards[2]],
+        rtol=1e-6,
     )
     np.testing.assert_allclose(got.discount[0], [0.729, 0.81], rtol=1e-6)
     assert got.next_observation[0, :, 0].tolist() == [3.5, 3.5]
@@ -282,7 +291,11 @@ def test_segments_make_up_the_whole(history: History, saves: set[int], keep: boo
         while (segments[0]["stop"] <= needed).all() and len(segments) > 1:
             segments.pop(0)
     for segment in segments:
-        assert len(segment["reward"]) == (segment["stop"] - segment["start"]).sum() <= replay.rows * history.num_envs
+        assert (
+            len(segment["reward"])
+            == (segment["stop"] - segment["start"]).sum()
+            <= replay.rows * history.num_envs
+        )
     copy = history.replay()
     copy.load(segments)
     np.testing.assert_array_equal(copy.written, replay.written)

@@ -6,16 +6,20 @@ import datetime
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rlkit import __version__, run
+from rlkit import __version__
 from rlkit.errors import UserError
 from rlkit.run import FORMAT, RunDirectory, create, find, replace_text, runs_below
 
@@ -31,7 +35,9 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the time at which runs are made, seconds after 2030-01-02 03:04:05 UTC."""
 
     def set_time(seconds: int) -> None:
-        moment = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
+        moment = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC) + datetime.timedelta(
+            seconds=seconds
+        )
 
         class Fixed(datetime.datetime):
             @classmethod
@@ -39,7 +45,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
                 assert tz is datetime.UTC
                 return cls.fromtimestamp(moment.timestamp(), tz)
 
-        monkeypatch.setattr(run.datetime, "datetime", Fixed)
+        monkeypatch.setattr("rlkit.run.datetime", SimpleNamespace(datetime=Fixed, UTC=datetime.UTC))
 
     set_time(0)
     return set_time
@@ -66,7 +72,14 @@ def test_a_new_run_holds_its_config_and_how_it_came_about(
     info = json.loads((made.path / "run.json").read_text())
     assert info == made.info
     assert info["command"] == "rlkit train dqn --env 'Cart Pole'"
-    known = {"format": FORMAT, "agent": "dqn", "env": "CartPole-v1", "seed": 3, "status": "created", "step": 0}
+    known = {
+        "format": FORMAT,
+        "agent": "dqn",
+        "env": "CartPole-v1",
+        "seed": 3,
+        "status": "created",
+        "step": 0,
+    }
     assert {k: info[k] for k in known} == known
     assert info["versions"]["rlkit"] == __version__
     assert info["versions"]["python"].startswith("3.")
@@ -85,7 +98,7 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> No
 
 def test_a_root_that_cannot_hold_a_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="a run cannot be made in .*file: Not a directory"):
+    with pytest.raises(UserError, match=r"a run cannot be made in .*file: Not a directory"):
         new(tmp_path / "file")
     with pytest.raises(UserError, match=r"a run cannot be made in .*file/deeper: Not a directory"):
         new(tmp_path / "file" / "deeper")
@@ -98,7 +111,7 @@ def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
     made.path.chmod(0o500)
     made.path.parent.chmod(0o500)
     try:
-        with pytest.raises(UserError, match="a run cannot be made in .*: Permission denied"):
+        with pytest.raises(UserError, match=r"a run cannot be made in .*: Permission denied"):
             new(tmp_path)
         with pytest.raises(UserError, match="cannot be written to: Permission denied"), made.lock():
             pass
@@ -125,7 +138,11 @@ def test_a_run_is_found_by_its_path_or_a_folder_above(tmp_path: Path, at: Any) -
 
 def test_runs_below_passes_over_what_is_no_run(tmp_path: Path) -> None:
     made = new(tmp_path)
-    for name, text in (("broken", "{"), ("list", "[]"), ("later", json.dumps({**made.info, "format": FORMAT + 1}))):
+    for name, text in (
+        ("broken", "{"),
+        ("list", "[]"),
+        ("later", json.dumps({**made.info, "format": FORMAT + 1})),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(text)
         (tmp_path / name / "config.toml").write_text("")
@@ -142,7 +159,7 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
         find(tmp_path / "emty")
     with pytest.raises(UserError, match=r"^run .*/no/where does not exist$"):
         find(tmp_path / "no" / "where")
-    with pytest.raises(UserError, match="empty is not a run: it has no run.json and config.toml"):
+    with pytest.raises(UserError, match=r"empty is not a run: it has no run.json and config.toml"):
         find(tmp_path / "empty")
     with pytest.raises(UserError, match="text is not a run"):
         find(tmp_path / "text")
@@ -154,11 +171,17 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
 def test_half_a_run_is_no_run(tmp_path: Path, missing: str) -> None:
     path = new(tmp_path).path
     (path / missing).unlink()
-    with pytest.raises(UserError, match="is not a run: it has no run.json and config.toml"):
+    with pytest.raises(UserError, match=r"is not a run: it has no run.json and config.toml"):
         find(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"{}", b'{"format": 1}', b'{"format": null, "agent": "dqn"}', b'{"format": "x", "agent": "dqn"}', b"\xff\xfe"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff\xfe", b'{"format": 1}',
+        b'{"format": null, "agent": "dqn"}', b'{"format": "x", "agent": "dqn"}',
+    ],
+)  # fmt: skip
 def test_an_unreadable_run_json_is_told(tmp_path: Path, content: bytes) -> None:
     path = new(tmp_path).path
     (path / "run.json").write_bytes(content)
@@ -199,8 +222,15 @@ def test_a_damaged_config_is_told(tmp_path: Path) -> None:
         made.config()
 
 
-def full(*args: object, **kwargs: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Every write beyond a file's first bytes fails, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("when", ["writing", "renaming"])
@@ -209,18 +239,31 @@ def test_a_write_that_fails_leaves_the_old_file(
 ) -> None:
     made = new(tmp_path)
     before = {name: (made.path / name).read_bytes() for name in ("run.json", "config.toml")}
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
     if when == "renaming":
-        monkeypatch.setattr(run.os, "replace", full)
-    else:
-        monkeypatch.setattr(Path, "write_text", full)
-    for write in (lambda: made.update(step=9), lambda: made.write_config({"gamma": 0.5})):
-        with pytest.raises(OSError, match="No space left"):
+        monkeypatch.setattr(Path, "replace", refuse)
+        monkeypatch.setattr(os, "replace", refuse)
+    writes: list[Callable[[], None]] = [
+        lambda: made.update(step=9),
+        lambda: made.write_config({"gamma": 0.5}),
+    ]
+    for write in writes:
+        with (
+            largest_file(4 if when == "writing" else 2**20),
+            pytest.raises(OSError, match=r"too large|Input/output"),
+        ):
             write()
-    with pytest.raises(UserError, match="a run cannot be made in .*: No space left on device"):
-        new(tmp_path)
     monkeypatch.undo()
     assert {file.name: file.read_bytes() for file in made.path.iterdir()} == before
-    assert [r.path for r in runs_below(tmp_path)] == [made.path]
+
+
+def test_a_run_that_cannot_be_written_is_told_and_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a run cannot be made in .*: File too large"), largest_file(200):
+        new(tmp_path)  # config.toml is smaller than that, run.json larger
+    assert list((tmp_path / "CartPole-v1" / "dqn").iterdir()) == []
 
 
 def test_a_text_is_replaced_whole(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def test_a_stream_is_the_same_each_time() -> None:
 
 
 @given(SEEDS, st.integers(0, 100_000), st.integers(0, 2**40), st.integers(0, 2**40))
-def test_training_and_evaluation_never_share_an_env_seed(seed: int, env: int, episode: int, step: int) -> None:
+def test_training_and_evaluation_never_share_an_env_seed(
+    seed: int, env: int, episode: int, step: int
+) -> None:
     assert 0 <= env_seed(seed, env, episode) < 2**30
     assert 2**30 <= evaluation_seed(seed, episode, step) < 2**31
 
@@ -57,7 +59,8 @@ def test_env_seeds_are_spread_over_their_range() -> None:
     for seeds, low in ((training, 0), (evaluation, 2**30)):
         # 2000 of 2^30 numbers: a pair is equal with probability 0.2%; two pairs with 2e-6.
         assert len(set(seeds.tolist())) >= 1999
-        # The smallest of 2000 is above 1% of the range with probability 0.99^2000 = 2e-9, as is the largest below 99%.
+        # The smallest of 2000 is above 1% of the range with probability 0.99^2000 = 2e-9; so is the largest
+        # below 99%.
         assert seeds.min() < low + 0.01 * 2**30
         assert seeds.max() > low + 0.99 * 2**30
 
@@ -65,13 +68,23 @@ def test_env_seeds_are_spread_over_their_range() -> None:
 @pytest.mark.parametrize("purpose", [Purpose.TRAINING_ENV, Purpose.EVALUATION_ENV])
 def test_each_env_episode_occasion_and_run_has_a_seed_of_its_own(purpose: Purpose) -> None:
     draw = env_seed if purpose is Purpose.TRAINING_ENV else evaluation_seed
-    assert len({draw(5, 0, 0), draw(6, 0, 0), draw(5, 1, 0), draw(5, 0, 1), draw(5, 2, 0), draw(5, 1, 1)}) == 6
+    assert (
+        len({draw(5, 0, 0), draw(6, 0, 0), draw(5, 1, 0), draw(5, 0, 1), draw(5, 2, 0), draw(5, 1, 1)}) == 6
+    )
 
 
 def test_the_streams_are_those_that_earlier_runs_drew() -> None:
     # Recorded: another value here means that no earlier run can be repeated or resumed.
-    assert generator(0, Purpose.BOOTSTRAP).integers(2**32, size=3).tolist() == [888999057, 3151414882, 226028104]
-    assert generator(12, Purpose.REPLAY, 3, 4, 5).integers(2**32, size=3).tolist() == [1466073227, 2461541868, 1075378341]
+    assert generator(0, Purpose.BOOTSTRAP).integers(2**32, size=3).tolist() == [
+        888999057,
+        3151414882,
+        226028104,
+    ]
+    assert generator(12, Purpose.REPLAY, 3, 4, 5).integers(2**32, size=3).tolist() == [
+        1466073227,
+        2461541868,
+        1075378341,
+    ]
     training = [env_seed(0, 0, 0), env_seed(0, 1, 0), env_seed(0, 0, 1), env_seed(1, 0, 0)]
     assert training == [925628210, 593431212, 997970991, 58823181]
     evaluation = [evaluation_seed(0, 0), evaluation_seed(0, 1), evaluation_seed(0, 0, 500)]

@@ -1,0 +1,204 @@
+"""What runs have written over time, and what several seeds of one experiment say together."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlkit.errors import UserError, unknown
+from rlkit.metrics import METRICS
+from rlkit.run import RunDirectory
+
+AXES = ("steps", "seconds")
+"""What a curve can run over: env steps, or seconds of training without pauses."""
+
+RETURNS = ("evaluation", "episode_return")
+"""What a solved run can be held at: its last value, as it would go on at least as well."""
+
+SAME = {
+    "seed",
+    "steps",
+    "target_return",
+    "eval_interval",
+    "eval_episodes",
+    "log_interval",
+    "checkpoint_interval",
+    "keep_checkpoints",
+    "profile",
+}
+"""Fields of a config in which the runs of one experiment may differ."""
+
+NAMED = 3
+"""Most fields that a label names."""
+
+POINTS = 500
+"""Most points of a mean."""
+
+
+class Curve(NamedTuple):
+    """A quantity over steps or seconds, both [T]."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one experiment."""
+
+    env: str
+    label: str
+    """The agent, and the fields of its config that tell it from the other groups of this env."""
+
+    curves: Mapping[int, Curve]
+    """By seed."""
+
+    mean: Curve
+    """Mean over the seeds where each has a value, by linear interpolation."""
+
+    low: np.ndarray
+    """[T], lower end of the mean's 95% interval; NaN with under three seeds."""
+
+    high: np.ndarray
+    """[T], its upper end."""
+
+    held_from: float
+    """Where in x the first solved run ended, whose last value stands for it from there; infinity for none."""
+
+
+def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation") -> list[Group]:
+    """Runs that differ in their seed alone, together; of two runs with one seed the later given counts.
+
+    A run that solved its env has stopped early: where y is a return, its last value stands for it up to the
+    end of the longest run of its group. All other runs count as far as they came, and the mean ends where the
+    first of them does. Runs without any value are left out.
+
+    The interval is Student's t over seeds, mean ± t(0.975, n - 1) s / √n.
+
+    Args:
+        runs: in the order in which their groups come.
+        x: "steps" or "seconds".
+        y: "evaluation", the mean return of greedy episodes, or a column of metrics.csv.
+
+    Raises:
+        UserError: an unknown x or y, a file that cannot be read, or no value in any run.
+    """
+    if x not in AXES:
+        raise unknown("x", x, AXES)
+    if y not in ("evaluation", *METRICS[1:]):
+        raise unknown("y", y, ("evaluation", *METRICS[1:]))
+    found: dict[str, dict[int, RunDirectory]] = {}
+    for run in runs:
+        if len(curve(run, x, y).x):
+            found.setdefault(_experiment(run), {})[int(run.info["seed"])] = run
+    if not found:
+        raise UserError(_nothing(runs, y))
+    members = [list(seeds.values()) for seeds in found.values()]
+    return [_group(runs, label, x, y) for runs, label in zip(members, _labels(members), strict=True)]
+
+
+def curve(run: RunDirectory, x: str, y: str) -> Curve:
+    """One run's values, without rows that have none."""
+    name, column = ("evaluations.csv", "mean") if y == "evaluation" else ("metrics.csv", y)
+    steps, values = _columns(run, name, column)
+    if x == "seconds":
+        known, seconds = _columns(run, "timing.csv", "seconds")
+        steps = np.interp(steps, [0, *known], [0, *seconds])
+    return Curve(steps, values)
+
+
+def _columns(run: RunDirectory, name: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and values of one column of a run's file; a line that is half-written is left out."""
+    path = run.path / name
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = csv.DictReader(line for line in lines if line.endswith("\n"))
+        pairs = [(float(row["step"]), float(row[column])) for row in rows if row.get(column)]
+        pairs = [pair for pair in pairs if math.isfinite(pair[1])]
+    except FileNotFoundError:
+        pairs = []
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    steps, values = np.array(pairs, np.float64).reshape(-1, 2).T
+    return steps, values
+
+
+def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str) -> Group:
+    curves = {int(run.info["seed"]): curve(run, x, y) for run in runs}
+    solved = {int(r.info["seed"]) for r in runs if r.info["status"] == "solved" and y in RETURNS}
+    ends = {seed: float(c.x[-1]) for seed, c in curves.items()}
+    first = max(float(c.x[0]) for c in curves.values())
+    last = min((end for seed, end in ends.items() if seed not in solved), default=max(ends.values()))
+    grid = np.unique(np.concatenate([c.x for c in curves.values()]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    if len(grid) > POINTS:
+        grid = np.linspace(first, last, POINTS)
+    values = np.array([np.interp(grid, c.x, c.y) for c in curves.values()])
+    held = min((ends[seed] for seed in solved if ends[seed] < last), default=np.inf)
+    mean, low, high = interval(values)
+    return Group(str(runs[0].info["env"]), label, curves, Curve(grid, mean), low, high, held)
+
+
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of [N, T] over N, and the ends of its 95% interval by Student's t, NaN for N < 3; each [T]."""
+    n, mean = len(values), values.mean(axis=0)
+    if n < 3:
+        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = t_quantile(n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def t_quantile(freedom: int, probability: float = 0.975) -> float:
+    """Quantile of Student's t, to 1% from two degrees of freedom on.
+
+    Cornish and Fisher's expansion, Abramowitz and Stegun 1964, equation 26.7.5.
+    """
+    z: float = NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))
+
+
+def _experiment(run: RunDirectory) -> str:
+    return json.dumps([run.info["env"], run.agent, _fields(run)], sort_keys=True, default=str)
+
+
+def _fields(run: RunDirectory) -> dict[str, Any]:
+    return {name: value for name, value in run.config().items() if name not in SAME}
+
+
+def _labels(members: Sequence[Sequence[RunDirectory]]) -> list[str]:
+    """The agent of each group and, where its env has several of it, the first fields in which they differ."""
+    labels: list[str] = []
+    taken: Counter[tuple[str, str]] = Counter()
+    for runs in members:
+        env, agent, mine = str(runs[0].info["env"]), runs[0].agent, _fields(runs[0])
+        others = [_fields(g[0]) for g in members if (g[0].info["env"], g[0].agent) == (env, agent)]
+        differ = [name for name in mine if any(other.get(name) != mine[name] for other in others)]
+        said = [f"{name}={json.dumps(mine[name], default=str)}" for name in differ[:NAMED]]
+        if len(differ) > NAMED:
+            said.append(f"{len(differ) - NAMED} more")
+        label = f"{agent} {', '.join(said)}".strip()
+        taken[env, label] += 1
+        labels.append(label if taken[env, label] == 1 else f"{label} ({taken[env, label]})")
+    return labels
+
+
+def _nothing(runs: Sequence[RunDirectory], y: str) -> str:
+    if not runs:
+        return "there is no run to plot"
+    who = f"run {runs[0].path} has" if len(runs) == 1 else f"the {len(runs)} runs have"
+    return f"{who} no value of {y} yet"
