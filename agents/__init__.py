@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from rlkit.config import TrainConfig
+from rlkit.config import ReplayConfig
 from rlkit.errors import unknown
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def entry(name: str) -> Entry:
     return REGISTRY[name]
 
 
-def config_class(name: str) -> type[TrainConfig]:
+def config_class(name: str) -> type[ReplayConfig]:
     """The agent's config class; loads no TensorFlow."""
-    return cast(type[TrainConfig], _load(entry(name).config))
+    return cast("type[ReplayConfig]", _load(entry(name).config))
 
 
 def agent_class(name: str) -> AgentFactory:

@@ -5,6 +5,8 @@ Letters: N parallel envs, K updates a round, B batch, A actions.
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import keras
 import tensorflow as tf
@@ -31,13 +33,12 @@ class DQN(tf.Module):
     """
 
     def __init__(
-        self, config: DQNConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space
+        self, config: DQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
         super().__init__(name="dqn")
         if not isinstance(action_space, spaces.Discrete):
             raise UserError(
-                f"dqn cannot choose from the action space {action_space}: it needs Discrete actions, "
-                "as CartPole-v1 has"
+                f"dqn cannot choose from the action space {action_space}: it needs Discrete actions, as CartPole-v1 has"
             )
         self.config = config
         self.first_action = int(action_space.start)

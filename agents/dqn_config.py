@@ -34,14 +34,21 @@ class DQNConfig(ReplayConfig):
     )
     target_interval: int = option(500, "Steps between hard copies.", low=1, group="agent")
     polyak: float = option(
-        0.005, "Share of the online network that a polyak target takes an update.", above=0, high=1, group="agent"
+        0.005,
+        "Share of the online network that a polyak target takes an update.",
+        above=0,
+        high=1,
+        group="agent",
     )
     epsilon_start: float = option(1.0, "Share of random actions at the start.", low=0, high=1, group="agent")
     epsilon_end: float = option(0.05, "Share of random actions in the end.", low=0, high=1, group="agent")
     epsilon_decay: Literal["linear", "exponential"] = option("linear", "Shape of the decay.", group="agent")
     epsilon_unit: Literal["step", "episode"] = option("step", "What the decay counts.", group="agent")
     epsilon_duration: float = option(
-        10_000, "Steps or episodes until epsilon_end; episodes x 0.995 down to 0.01 are 919.", above=0, group="agent"
+        10_000,
+        "Steps or episodes until epsilon_end; episodes x 0.995 down to 0.01 are 919.",
+        above=0,
+        group="agent",
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rlkit import agents, envs, run
 from rlkit.agent import Agent
@@ -61,7 +61,9 @@ class Run:
         """
         with configure(self.config):
             probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
-            agent = make_agent(self.directory.agent, self.config, probe.single_observation_space, probe.single_action_space)
+            agent = make_agent(
+                self.directory.agent, self.config, probe.single_observation_space, probe.single_action_space
+            )
             step = Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
             policy = compile_policy(agent, probe.single_observation_space, num_envs)
             probe.close()
@@ -105,8 +107,7 @@ def train(
     preset: str = "auto",
     config: str | Path | None = None,
     say: Say = silent,
-    progress: bool = False,
-    label: str = "",
+    progress: str | None = None,
     **fields: Any,  # noqa: ANN401 - any field of the agent's config
 ) -> Run:
     """Train an agent and return its run.
@@ -120,33 +121,27 @@ def train(
         preset: a preset's name, "none", or "auto" for the env's own where there is one.
         config: a TOML file of fields.
         say: told what a person may want to know.
-        progress: show a progress bar on stderr.
-        label: set before each line of progress.
+        progress: show a progress bar on stderr, behind this label.
         **fields: any field of the agent's config; the last word.
 
     Raises:
         UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
     """
-    resolved, taken = resolve(
-        agent, env, preset=preset, config=Path(config) if config else None, fields=fields
-    )
+    resolved, taken = resolve(agent, env, preset=preset, config=Path(config) if config else None, fields=fields)
     say(f"preset: {taken}" if taken else "preset: none, the defaults")
     with _Session(agent, resolved, say) as session:
         directory = run.create(Path(run_dir), agent, resolved.env, resolved.seed, resolved.to_dict())
-        return session.train(directory, progress=progress, label=label)
+        return session.train(directory, progress=progress)
 
 
-def resume(
-    path: str | Path, *, steps: int | None = None, say: Say = silent, progress: bool = False, label: str = ""
-) -> Run:
+def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> Run:
     """Continue a run from its newest good checkpoint, as if it had never stopped.
 
     Args:
         path: the run's folder.
         steps: go on to this many steps instead of the config's.
         say: told what a person may want to know.
-        progress: show a progress bar on stderr.
-        label: set before each line of progress.
+        progress: show a progress bar on stderr, behind this label.
 
     Raises:
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
@@ -161,7 +156,7 @@ def resume(
             "give more --steps to go on"
         )
     with _Session(directory.agent, config, say) as session:
-        return session.train(directory, progress=progress, label=label, resuming=True)
+        return session.train(directory, progress=progress, resuming=True)
 
 
 def load(path: str | Path) -> Run:
@@ -172,9 +167,7 @@ def load(path: str | Path) -> Run:
 
 def read_config(directory: RunDirectory) -> ReplayConfig:
     """A run's config, checked."""
-    config = build(
-        agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config())
-    )
+    config = build(agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     envs.find(config.env)
     return config
 
@@ -202,9 +195,7 @@ class _Session(contextlib.ExitStack):
         self.say(f"replay: {c.buffer_size:,} transitions, {size_text(self.replay.nbytes)} of memory")
         return self
 
-    def train(
-        self, directory: RunDirectory, *, progress: bool, label: str, resuming: bool = False
-    ) -> Run:
+    def train(self, directory: RunDirectory, *, progress: str | None, resuming: bool = False) -> Run:
         """Train in a run's folder until the run ends one way or another."""
         c = self.config
         with directory.lock():
@@ -230,9 +221,10 @@ class _Session(contextlib.ExitStack):
                 loop.profiler = Profiler(directory.path, loop.program)
             status = "failed"
             try:
-                with ProgressObserver(c.steps, loop.step, label=label) if progress else contextlib.nullcontext() as bar:
-                    if bar is not None:
-                        observers.append(cast("Observer", bar))
+                with contextlib.ExitStack() as stack:
+                    if progress is not None:
+                        bar = ProgressObserver(c.steps, loop.step, label=progress)
+                        observers.append(stack.enter_context(bar))
                     status = loop.run()
             finally:
                 directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))

@@ -1,14 +1,14 @@
-"""Acting one observation at a time on the host, where a call into TensorFlow costs more than a small network.
+"""Acting on one observation at a time, where a call into TensorFlow costs more than a small network.
 
-A compiled program takes 50 microseconds or more to start; three dense layers take 8 in NumPy. So for one env and a
-network of dense layers the behaviour policy is computed here, from the same weights, draws and schedule as
-`exploration.epsilon_greedy`; its values differ from TensorFlow's by rounding only.
+A compiled program takes 50 microseconds or more to start; three dense layers take 8 in NumPy. So for one env
+and a network of dense layers the behaviour policy is computed here, from the same weights, draws and schedule
+as `exploration.epsilon_greedy`; its values differ from TensorFlow's by rounding only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import keras
 import numpy as np
@@ -43,13 +43,13 @@ def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced t
     """
     flat = getattr(function, "_call_flat", None)
     if flat is None:
-        return lambda *tensors: function(*tensors)
+        return cast("Callable[..., Any]", function)
     captured = function.captured_inputs
     return lambda *tensors: flat(list(tensors), captured)
 
 
 def numpy_forward(model: keras.Model) -> Forward | None:
-    """The model as a function of observations and its weights, in NumPy float32; None for layers not known here."""
+    """The model as a NumPy function of observations and weights, in float32; None for layers not known here."""
     steps: list[tuple[int, Callable[..., np.ndarray], list[int]]] = []
     place = {w.path: i for i, w in enumerate(model.trainable_weights)}
     for layer in model.layers:
@@ -80,15 +80,15 @@ def _layer(layer: keras.Layer, at: list[int]) -> Callable[..., np.ndarray] | Non
         if layer.activation is keras.activations.linear:
             return lambda weights, x: x @ weights[kernel] + weights[bias]
     if isinstance(layer, keras.layers.Reshape):
-        return lambda weights, x: x.reshape(len(x), -1)
+        return lambda _, x: x.reshape(len(x), -1)
     if isinstance(layer, keras.layers.Rescaling):
         scale = np.float32(layer.scale)
-        return lambda weights, x: x.astype(np.float32) * scale
+        return lambda _, x: x.astype(np.float32) * scale
     if isinstance(layer, OneHot):
         eye, start = np.eye(layer.depth, dtype=np.float32), layer.start
-        return lambda weights, x: eye[x - start]
+        return lambda _, x: eye[x - start]
     if isinstance(layer, Dueling):
-        return lambda weights, value, advantages: value + advantages - advantages.mean(-1, keepdims=True)
+        return lambda _, value, advantages: value + advantages - advantages.mean(-1, keepdims=True)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
@@ -38,8 +38,8 @@ class Transition(NamedTuple):
 class Agent(Protocol):
     """A learner as the loops see it: pure TensorFlow on fixed shapes.
 
-    It is a tf.Module that builds every variable on construction, so that one checkpoint saves it all. `act` and `learn` are traced by the loop that uses them, so they must not depend on Python state that
-    changes.
+    It is a tf.Module that builds every variable on construction, so that one checkpoint saves it all. `act` and
+    `learn` are traced by the loop that uses them, so they must not depend on Python state that changes.
     """
 
     config: ReplayConfig
@@ -61,5 +61,8 @@ class AgentFactory(Protocol):
     """Makes an agent for an env's spaces; raises UserError for spaces that it cannot learn on."""
 
     def __call__(
-        self, config: ReplayConfig, observation_space: gymnasium.Space, action_space: gymnasium.Space
+        self,
+        config: ReplayConfig,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
     ) -> Agent: ...

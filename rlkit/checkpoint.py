@@ -1,9 +1,9 @@
 """Checkpoints from which a run continues bit for bit, and that survive being cut short.
 
 TensorFlow's CheckpointManager keeps the agent and the loop's counters, numbered by step. The replay's rows are
-kept beside them in segments, each with the rows since the checkpoint before, so that saving costs what is new.
-Every file is written beside its place and renamed, and a checkpoint that does not read back in full is passed
-over for the one before it.
+kept beside them in segments, each with the rows since the checkpoint before: saving costs what is new. Every
+file is written beside its place and renamed, and a checkpoint that does not read back in full is passed over for
+the one before it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ from rlkit.replay import Replay
 from rlkit.vector import Arrays
 
 UNREADABLE = (
-    tf.errors.OpError, OSError, ValueError, LookupError, RuntimeError, AssertionError, EOFError, zipfile.BadZipFile, zlib.error,
+    tf.errors.OpError,
+    OSError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -214,9 +222,7 @@ class Checkpointer:
         for later in [s for s in self._segment_steps() if s > step]:
             self._segment(later).unlink()
         prefixes = [str(self._prefix(s)) for s in sorted(steps_in(self.directory))]
-        tf.compat.v1.train.update_checkpoint_state(
-            str(self.directory), prefixes[-1], [Path(p).name for p in prefixes], latest_filename="checkpoint"
-        )
+        tf.compat.v1.train.update_checkpoint_state(str(self.directory), prefixes[-1], prefixes)
         self._managers.clear()
 
 

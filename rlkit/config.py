@@ -38,7 +38,7 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What every training run has, whichever agent learns. Steps are env steps, summed over the parallel envs."""
+    """What every training run has, whichever agent learns. Steps are env steps, summed over the envs."""
 
     env: str = option("", "Gymnasium id of the env to learn.", group="env")
     env_args: dict[str, Scalar] = option({}, "Keyword arguments for the env.", group="env")
@@ -54,9 +54,7 @@ class TrainConfig:
     log_interval: int = option(1_000, "Steps between two rows of metrics.csv.", low=1, group="logging")
     eval_interval: int = option(10_000, "Steps between evaluations; 0: none.", low=0, group="logging")
     eval_episodes: int = option(20, "Episodes of an evaluation.", low=1, group="logging")
-    target_return: float | None = option(
-        None, "Stop once an evaluation's mean return reaches this.", group="logging"
-    )
+    target_return: float | None = option(None, "Stop once an evaluation's mean return reaches this.", group="logging")
     checkpoint_interval: int = option(10_000, "Steps between checkpoints.", low=1, group="logging")
     keep_checkpoints: int = option(3, "Checkpoints kept beside the best one.", low=1, group="logging")
     profile: bool = option(
@@ -96,9 +94,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as TOML takes them: None is left out, tuples are lists."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {
-            k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None and v != {}
-        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None and v != {}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,38 +133,45 @@ def check_names(cls: type[TrainConfig], values: Mapping[str, object], where: str
 
 def coerce(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401 - the field's own type
     """`value` as the field's type: text is parsed, whole floats become ints; UserError where it cannot be."""
-    origin = typing.get_origin(hint)
-    arguments = typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments:
-            raise UserError(f"{name} is {value!r}, expected one of {', '.join(map(str, arguments))}")
-        return value
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         if value is None or (isinstance(value, str) and value.casefold() == "none"):
             return None
         return coerce(name, value, next(a for a in arguments if a is not type(None)))
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise UserError(f"{name} is {value!r}, expected one of {', '.join(map(str, arguments))}")
     if origin is tuple:
         items = [v for v in value.replace(" ", "").split(",") if v] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
-        return tuple(coerce(name, item, arguments[0]) for item in items)
-    if origin is dict:
-        if not isinstance(value, Mapping) or not all(isinstance(v, str | int | float) for v in value.values()):
-            raise UserError(f"{name} is {value!r}, expected a table of names and plain values")
-        return dict(value)
+        if isinstance(items, list | tuple):
+            return tuple(coerce(name, item, arguments[0]) for item in items)
+    elif origin is dict:
+        if isinstance(value, Mapping) and all(isinstance(v, str | int | float) for v in value.values()):
+            return dict(value)
+    else:
+        plain = _plain(value, hint)
+        if type(plain) is hint:
+            return plain
+    raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
+
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _plain(value: object, hint: type) -> object:
+    """A text or number as a bool, int or float where that loses nothing; else unchanged."""
     try:
         if hint is bool and isinstance(value, str):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.casefold()]
+            return _TRUTH.get(value.casefold(), value)
         if hint is int and isinstance(value, str):
-            value = float(value.replace("_", "")) if not value.lstrip("+-").isdigit() else int(value)
+            value = int(value) if value.lstrip("+-").isdigit() else float(value.replace("_", ""))
         if hint is int and isinstance(value, float) and value.is_integer():
             return int(value)
         if hint is float and isinstance(value, str | int) and not isinstance(value, bool):
             return float(value)
-    except (ValueError, KeyError):
+    except (ValueError, OverflowError):
         pass
-    if type(value) is not hint:
-        raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
     return value
 
 

@@ -201,4 +201,4 @@ def _nothing(runs: Sequence[RunDirectory], y: str) -> str:
     if not runs:
         return "there is no run to plot"
     who = f"run {runs[0].path} has" if len(runs) == 1 else f"the {len(runs)} runs have"
-    return f"{who} no value of {y} yet"
+    return f"{who} no {y.replace('_', ' ')} yet"

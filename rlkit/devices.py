@@ -33,7 +33,8 @@ def configure(config: TrainConfig) -> AbstractContextManager[Any]:
                 "start a new process"
             ) from None
         _configured.update(wanted)
-    return tf.device(device_name(config.device))
+    scope: AbstractContextManager[Any] = tf.device(device_name(config.device))
+    return scope
 
 
 def _apply(config: TrainConfig) -> None:

@@ -56,13 +56,15 @@ class Evaluation:
 
 
 def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of the means of resamples with replacement; the same for the same values."""
+    """The 2.5th and 97.5th percentile of the means of resamples; the same for the same values."""
     draws = generator(0, Purpose.BOOTSTRAP).integers(len(values), size=(resamples, len(values)))
     low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
 
 
-def evaluate(policy: Policy, envs: VectorEnv, episodes: int, seed: int, *, occasion: int = 0, step: int = 0) -> Evaluation:
+def evaluate(
+    policy: Policy, envs: VectorEnv, episodes: int, seed: int, *, occasion: int = 0, step: int = 0
+) -> Evaluation:
     """Play episodes, each on a seed of its own, so that the result does not depend on how many run at once.
 
     Args:
@@ -77,7 +79,8 @@ def evaluate(policy: Policy, envs: VectorEnv, episodes: int, seed: int, *, occas
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     playing = np.arange(n)  # episode that each env plays; those from `episodes` on are not counted
     started, left = n, episodes
-    observation, _ = envs.reset(seed=[evaluation_seed(seed, int(e), occasion) for e in playing])
+    seeds: list[int | None] = [evaluation_seed(seed, int(e), occasion) for e in playing]
+    observation, _ = envs.reset(seed=seeds)  # type: ignore[arg-type]
     while left:
         observation, reward, terminated, truncated, _ = envs.step(policy(observation))
         counted = playing < episodes
@@ -90,8 +93,7 @@ def evaluate(policy: Policy, envs: VectorEnv, episodes: int, seed: int, *, occas
             playing[fresh] = started + np.arange(len(fresh))
             started += len(fresh)
             seeds = [
-                evaluation_seed(seed, int(e), occasion) if new else None
-                for e, new in zip(playing, ended, strict=True)
+                evaluation_seed(seed, int(e), occasion) if new else None for e, new in zip(playing, ended, strict=True)
             ]
-            observation, _ = envs.reset(seed=seeds, options={"reset_mask": ended})
+            observation, _ = envs.reset(seed=seeds, options={"reset_mask": ended})  # type: ignore[arg-type]
     return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, step)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import gymnasium
 import numpy as np
@@ -39,14 +39,12 @@ def counts(step: int, episode: int) -> tf.Tensor:
     return tf.constant(np.array([step, episode]))
 
 
-def compile_policy(agent: Agent, space: gymnasium.Space, num_envs: int) -> Policy:
+def compile_policy(agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> Policy:
     """The greedy policy for N observations as NumPy arrays."""
     dtype = observation_dtype(space)
     zero = tf.constant(0, tf.int64)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([num_envs, *(space.shape or ())], dtype)], jit_compile=agent.config.jit
-    )
+    @tf.function(input_signature=[tf.TensorSpec([num_envs, *(space.shape or ())], dtype)], jit_compile=agent.config.jit)
     def act(observations: tf.Tensor) -> tf.Tensor:
         return agent.act(observations, Clock(zero, zero), explore=False)
 
@@ -65,15 +63,14 @@ class Program:
     DRAWS = 256
     """Rounds whose replay draws are made in one call."""
 
-    def __init__(self, agent: Agent, space: gymnasium.Space, num_envs: int) -> None:
+    def __init__(self, agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> None:
         c = agent.config
         self.config, self.traces = c, 0
+        self.metrics: list[str] = []
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [c.gradient_steps, c.batch_size]
 
-        @tf.function(
-            input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNTS], jit_compile=c.jit
-        )
+        @tf.function(input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNTS], jit_compile=c.jit)
         def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             return agent.act(observations, Clock(now[0], now[1]), explore=True)
@@ -108,7 +105,6 @@ class Program:
             rounds = first + tf.range(self.DRAWS, dtype=tf.int64)
             return tf.map_fn(lambda number: draws(c.seed, Purpose.REPLAY, number, lead), rounds, tf.uint32)
 
-        self.metrics: list[str] = []
         self._concrete = {f: f.get_concrete_function() for f in (act, learn, draw)}
         self._act, self._learn, self._draw = (call_flat(f) for f in self._concrete.values())
         self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
@@ -287,8 +283,8 @@ class HostLoop:
     def _diverged(self, loss: float) -> UserError:
         kept = self.saved_at
         return UserError(
-            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is kept; "
-            "a smaller learning_rate or max_gradient_norm may help"
+            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
+            "kept; a smaller learning_rate or max_gradient_norm may help"
         )
 
     def save(self) -> None:
@@ -328,7 +324,9 @@ class HostLoop:
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         env_state = {k.removeprefix("env."): v for k, v in state.items() if k.startswith("env.")}
         if not self.envs.restore(env_state):
-            report("the env's own state cannot be restored: fresh episodes start, so the run is not bit for bit the same")
+            report(
+                "the env's own state cannot be restored: fresh episodes start, so the run does not go on bit for bit"
+            )
             self._returns[:], self._lengths[:] = 0.0, 0
 
     @contextmanager
@@ -336,7 +334,7 @@ class HostLoop:
         """The first Ctrl-C or SIGTERM ends the loop after the cycle in hand; the second one at once."""
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            del frame
+            del number, frame
             if self._interrupted:
                 raise KeyboardInterrupt
             self._interrupted = True

@@ -35,7 +35,7 @@ class Observer(Protocol):
 
 def number(value: float | None) -> str:
     """A number in the fewest digits that keep a float32; empty for none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or math.isnan(value):
         return ""
     return str(value) if isinstance(value, int) else f"{value:.9g}"
 
@@ -67,9 +67,7 @@ class CsvFile:
         if not path.exists():
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = lines[:1] + [
-            line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step
-        ]
+        kept = lines[:1] + [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
         write_whole(path, "".join(kept).encode())
 
 

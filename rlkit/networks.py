@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import keras
@@ -43,7 +44,7 @@ class Dueling(keras.layers.Layer):
 
 
 def q_network(
-    observation_space: gymnasium.Space,
+    observation_space: gymnasium.Space[Any],
     actions: int,
     *,
     hidden: Sequence[int] = (64, 64),
@@ -87,7 +88,7 @@ def q_network(
     return keras.Model(inputs, outputs, name="q_network")
 
 
-def observation_input(space: gymnasium.Space) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+def observation_input(space: gymnasium.Space[Any]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """A Keras input for a batch from the space, and the float32 features [B, D] made of it."""
     if isinstance(space, spaces.Discrete):
         inputs = keras.Input((), dtype="int32", name="observation")
@@ -102,7 +103,7 @@ def observation_input(space: gymnasium.Space) -> tuple[keras.KerasTensor, keras.
     )
 
 
-def observation_dtype(space: gymnasium.Space) -> np.dtype:
+def observation_dtype(space: gymnasium.Space[Any]) -> np.dtype:
     """How observations of the space are stored and fed: uint8 stays, Discrete is int32, the rest float32."""
     if isinstance(space, spaces.Discrete):
         return np.dtype(np.int32)

@@ -163,9 +163,7 @@ class _Moment(NamedTuple):
 class _Playback:
     """Plays episodes and keeps what came of them."""
 
-    def __init__(
-        self, env: gymnasium.Env[Any, Any], policy: Policy, seed: int, episodes: int, view: View
-    ) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], policy: Policy, seed: int, episodes: int, view: View) -> None:
         self._env, self._policy, self._view = env, policy, view
         self._seed, self._episodes = seed, episodes
         self.fps = float(view.fps or env.metadata.get("render_fps") or 30)

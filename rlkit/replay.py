@@ -7,6 +7,7 @@ n-step returns are summed when sampled and stop where the episode ended.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -33,7 +34,12 @@ class Replay:
     """
 
     def __init__(
-        self, capacity: int, num_envs: int, observation_space: gymnasium.Space, n_step: int = 1, gamma: float = 0.99
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_space: gymnasium.Space[Any],
+        n_step: int = 1,
+        gamma: float = 0.99,
     ) -> None:
         self.rows, self.num_envs = capacity // num_envs, num_envs
         self.n_step, self.gamma = n_step, gamma
@@ -77,7 +83,9 @@ class Replay:
 
     def usable(self) -> np.ndarray:
         """Transitions of each env that can be drawn: all but the newest n - 1, [N] int64."""
-        return np.maximum(np.minimum(self.written, self.rows) - (self.n_step - 1), 0)
+        held = np.minimum(self.written, self.rows)
+        usable: np.ndarray = np.maximum(held - (self.n_step - 1), 0)
+        return usable
 
     def sample(self, bits: np.ndarray) -> Transition:
         """Uniform draws, with replacement, one for each of the given random numbers.
@@ -153,7 +161,9 @@ class Replay:
         counts = stop - start
         column = np.repeat(self._columns, counts)
         offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return ((offset + np.repeat(start, counts)) % self.rows) * self.num_envs + column
+        rows = (offset + np.repeat(start, counts)) % self.rows
+        places: np.ndarray = rows * self.num_envs + column
+        return places
 
 
 def size_text(size: float) -> str:

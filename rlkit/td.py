@@ -1,8 +1,8 @@
 """Temporal-difference learning as pure functions: no state, no networks, one idea each.
 
-Letters: B batch, A actions, T time. Times: `_tm1` is the step that is learned about, `_t` the one after it.
-A transition's `discount_t` is gamma^n if the episode went on for bootstrapping (also where it was truncated) and
-0 if it terminated, so no function here needs to know about episode ends or n-step returns.
+Letters: B batch, A actions. Times: `_tm1` is the step that is learned about, `_t` the one after it. A transition's
+`discount_t` is gamma^n, also where the episode was truncated, and 0 where it terminated: so no function here
+needs to know about episode ends or n-step returns.
 """
 
 from __future__ import annotations

@@ -79,31 +79,28 @@ def has_native(env: str) -> bool:
     return gymnasium.spec(env).vector_entry_point is not None
 
 
-def make_vector(
-    env: str, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto"
-) -> VectorEnv:
+def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto") -> VectorEnv:
     """N copies of a registered env; `vectorization` as in TrainConfig.
 
     Raises:
         UserError: native asked for and the env has none, or the env refuses its arguments.
     """
+    arguments: dict[str, Any] = dict(env_args)
     if vectorization == "auto":
         vectorization = "native" if num_envs > 1 and has_native(env) else "sync"
     try:
         if vectorization == "native":
             if not has_native(env):
                 raise UserError(f"vectorization is native, but {env} has no vector version of its own: take sync")
-            return gymnasium.make_vec(
-                env, num_envs=num_envs, vectorization_mode="vector_entry_point", **dict(env_args)
-            )
-        make = partial(gymnasium.make, env, **dict(env_args))
+            return gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
+        make = partial(gymnasium.make, env, **arguments)
         if vectorization == "async":
             return AsyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
         if num_envs == 1:
             return OneEnv(make)
         return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
     except TypeError as error:
-        raise UserError(f"{env} refuses its arguments {dict(env_args)}: {error}") from error
+        raise UserError(f"{env} refuses its arguments {arguments}: {error}") from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{env} cannot be made: {error}") from error
 
@@ -141,9 +138,14 @@ class Environments:
             for e, (k, want) in enumerate(zip(self.episodes, wanted, strict=True))
         ]
 
+    def _reset(self, seeds: list[int | None], mask: np.ndarray | None = None) -> np.ndarray:
+        options = None if mask is None else {"reset_mask": mask}
+        observation, _ = self.envs.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+        return np.array(observation)
+
     def _reset_all(self) -> np.ndarray:
         if self.mode == AutoresetMode.DISABLED:
-            return np.array(self.envs.reset(seed=self._seeds(self._all))[0])
+            return self._reset(self._seeds(self._all))
         return np.array(self.envs.reset(seed=env_seed(self.seed, 0, 0))[0])
 
     def step(self, actions: np.ndarray) -> Step:
@@ -174,8 +176,7 @@ class Environments:
         if ended.any():
             self.episodes += ended
             self._begin[ended] = self._logged
-            reset_to, _ = self.envs.reset(seed=self._seeds(ended), options={"reset_mask": ended})
-            self.observation = np.array(reset_to)
+            self.observation = self._reset(self._seeds(ended), ended)
         return Step(observation, reward, terminated, truncated, self._all)
 
     def _compact_log(self) -> None:
@@ -217,15 +218,15 @@ class Environments:
         return False
 
     def _replay(self, log: np.ndarray, begin: np.ndarray) -> np.ndarray:
-        """Reset each env to its episode's seed in time for its logged actions to end together with the others'."""
+        """Reset each env to its episode's seed in time for all logged actions to end together."""
         seeds = self._seeds(self._all)
         observation = self._reset_all()
         ended = np.zeros(self.num_envs, np.bool_)
-        idle = np.full(self.num_envs, int(getattr(self.action_space, "start", 0)), np.int32)
+        idle = np.full(self.num_envs, self._first_action(), np.int32)
         for i in range(len(log) + 1):
             due = (begin == i) | ended
             if due.any():
-                observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": due})
+                observation = self._reset(seeds, due)
             if i < len(log):
                 actions = np.where(begin <= i, log[i], idle)
                 observation, _, terminated, truncated, _ = self.envs.step(actions)
@@ -243,17 +244,25 @@ class Environments:
             second = self._rehearse()
         finally:
             set_attributes(self.envs, saved)
-        return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+        if all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
+            return True
+        self._ended[:] = False  # the trial has moved what its attributes do not hold
+        self.observation = self._reset_all()
+        return False
 
     def _rehearse(self, steps: int = 64) -> list[np.ndarray]:
         rows: list[np.ndarray] = []
         for i in range(steps):
-            actions = np.full(self.num_envs, self.action_space.start + i % int(self.action_space.n))
+            actions = np.full(self.num_envs, self._first_action() + i % 2)
             observation, reward, terminated, truncated, _ = self.envs.step(actions)
             rows += [np.copy(part) for part in (observation, reward, terminated, truncated)]
         return rows
 
+    def _first_action(self) -> int:
+        return int(getattr(self.action_space, "start", 0))
+
     def close(self) -> None:
+        """Close the envs; those that were closed before are left alone."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.envs.close()

@@ -34,7 +34,7 @@ EXACT_COLOURS = 64
 """Commonest colours that a gif keeps exactly, such as a background's."""
 
 APART = 8
-"""Least difference of two of a gif's colours, of 255: Pillow may take one for the other if they are closer."""
+"""Least difference of two of a gif's colours, of 255: Pillow may take closer ones for each other."""
 
 
 def write_video(path: Path, pictures: Iterable[Picture], fps: float) -> None:
@@ -71,9 +71,7 @@ def ffmpeg() -> str:
     except (ImportError, RuntimeError):
         found = shutil.which("ffmpeg")
     if found is None:
-        raise UserError(
-            "writing mp4 needs the extra 'video': pip install '.[video]' in the clone, or choose .gif"
-        )
+        raise UserError("writing mp4 needs the extra 'video': pip install '.[video]' in the clone, or choose .gif")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -24,7 +24,7 @@ from rlkit.errors import UserError
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 
 
-class Echo(gymnasium.Env[Any, int]):
+class Echo(gymnasium.Env[Any, Any]):
     """Pays 1 for naming the number that is shown; 20 steps. `shown` says as what: Discrete or Box."""
 
     def __init__(self, shown: str = "discrete", first: int = 0) -> None:
@@ -48,7 +48,7 @@ class Echo(gymnasium.Env[Any, int]):
         return self.look(), reward, False, self.left == 0, {}
 
 
-gymnasium.register("test/Echo-v0", entry_point=Echo)
+gymnasium.register("test/Echo-v0", entry_point=cast("Any", Echo))
 QUICK = {
     "steps": 1500, "hidden": (16,), "learning_rate": 3e-3, "learning_starts": 50, "train_interval": 4,
     "batch_size": 32, "buffer_size": 1500, "epsilon_duration": 1000, "target_interval": 50, "gamma": 0.5,
@@ -59,9 +59,7 @@ QUICK = {
 @pytest.mark.parametrize("name", agents.REGISTRY)
 @pytest.mark.parametrize("env_args", [{}, {"shown": "box"}, {"first": 2}], ids=str)
 @pytest.mark.parametrize("num_envs", [1, 4])
-def test_an_agent_learns_a_toy_in_seconds(
-    name: str, env_args: dict[str, Any], num_envs: int, tmp_path: Path
-) -> None:
+def test_an_agent_learns_a_toy_in_seconds(name: str, env_args: dict[str, Any], num_envs: int, tmp_path: Path) -> None:
     run = rlkit.train(name, "test/Echo-v0", run_dir=tmp_path, env_args=env_args, num_envs=num_envs, **QUICK)
     result = run.evaluate(episodes=10, checkpoint="last")
     assert result.returns == (20.0,) * 10
@@ -88,9 +86,15 @@ def test_the_switches_are_orthogonal(switches: dict[str, Any], tmp_path: Path) -
 def test_the_same_seed_is_the_same_run_and_another_seed_is_another(name: str, tmp_path: Path) -> None:
     def metrics(seed: int, folder: str) -> bytes:
         run = rlkit.train(
-            name, "test/Echo-v0", run_dir=tmp_path / folder, seed=seed, log_interval=100, **{**QUICK, "steps": 500}
+            name,
+            "test/Echo-v0",
+            run_dir=tmp_path / folder,
+            seed=seed,
+            log_interval=100,
+            **{**QUICK, "steps": 500},
         )
-        return (run.path / "metrics.csv").read_bytes()
+        content: bytes = (run.path / "metrics.csv").read_bytes()
+        return content
 
     assert metrics(3, "a") == metrics(3, "b")
     assert metrics(3, "c") != metrics(4, "d")
@@ -112,7 +116,7 @@ def test_unsupported_spaces_are_refused_with_what_would_work(
 ) -> None:
     config = agents.config_class(name)(env="toy")
     with pytest.raises(UserError, match=sentence):
-        agents.agent_class(name)(config, observations, actions)  # type: ignore[arg-type]
+        agents.agent_class(name)(config, observations, actions)
 
 
 # The update by hand: a linear network with zero weights and biases (1, 2) for its two actions, a target network
@@ -143,8 +147,12 @@ def test_one_update_worked_by_hand(
         kernel.assign(tf.zeros_like(kernel))
         b.assign(tf.constant(bias, tf.float32))
     zeros = np.zeros((1, 1, 3), np.float32)  # [K, B, D]
-    batch = Transition(zeros, np.array([[0]], np.int32), np.array([[3.0]], np.float32), np.array([[0.5]], np.float32), zeros)
-    learn = tf.function(lambda *parts: agent.learn(Transition(*parts), Clock(tf.constant(5, tf.int64), tf.constant(0, tf.int64))))
+    batch = Transition(
+        zeros, np.array([[0]], np.int32), np.array([[3.0]], np.float32), np.array([[0.5]], np.float32), zeros
+    )
+    learn = tf.function(
+        lambda *parts: agent.learn(Transition(*parts), Clock(tf.constant(5, tf.int64), tf.constant(0, tf.int64)))
+    )
     metrics, priorities = learn(*map(tf.constant, batch))
     assert float(metrics["loss"]) == loss
     assert float(metrics["td_error"]) == error
@@ -157,7 +165,16 @@ def test_one_update_worked_by_hand(
 
 def test_the_targets_are_copied_or_moved_as_configured() -> None:
     zeros = np.zeros((1, 1, 3), np.float32)
-    batch = [tf.constant(p) for p in (zeros, np.array([[0]], np.int32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32), zeros)]
+    batch = [
+        tf.constant(p)
+        for p in (
+            zeros,
+            np.array([[0]], np.int32),
+            np.ones((1, 1), np.float32),
+            np.zeros((1, 1), np.float32),
+            zeros,
+        )
+    ]
 
     def after(step: int, agent: DQN) -> tuple[np.ndarray, np.ndarray]:
         agent.learn(Transition(*batch), Clock(tf.constant(step, tf.int64), tf.constant(0, tf.int64)))
@@ -179,7 +196,12 @@ def test_the_targets_are_copied_or_moved_as_configured() -> None:
 
 
 def reference_update(
-    weights: list[np.ndarray], target: list[np.ndarray], batch: Transition, double: bool, clip: float, rate: float
+    weights: list[np.ndarray],
+    target: list[np.ndarray],
+    batch: Transition,
+    double: bool,
+    clip: float,
+    rate: float,
 ) -> list[np.ndarray]:
     """Adam's first step on the squared loss of a one-hidden-layer network, in float64 and by hand-written gradients."""
     w1, b1, w2, b2 = (w.astype(np.float64) for w in weights)
@@ -201,7 +223,8 @@ def reference_update(
     # Adam's first step (Kingma and Ba 2015, section 2's efficient order, as Keras has it): m = 0.1 g, v = 0.001 g^2
     rate *= np.sqrt(0.001) / 0.1
     return [
-        w - rate * 0.1 * g / (np.sqrt(0.001) * np.abs(g) + 1e-8) for w, g in zip((w1, b1, w2, b2), gradients, strict=True)
+        w - rate * 0.1 * g / (np.sqrt(0.001) * np.abs(g) + 1e-8)
+        for w, g in zip((w1, b1, w2, b2), gradients, strict=True)
     ]
 
 
@@ -210,7 +233,13 @@ def reference_update(
 def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, clip: float) -> None:
     rng = np.random.default_rng(0)
     config = DQNConfig(
-        env="toy", hidden=(7,), double=double, loss="squared", max_gradient_norm=clip, learning_rate=0.01, batch_size=16
+        env="toy",
+        hidden=(7,),
+        double=double,
+        loss="squared",
+        max_gradient_norm=clip,
+        learning_rate=0.01,
+        batch_size=16,
     )
     agent = DQN(config, BOX, spaces.Discrete(4))
     for v in (*agent.q.trainable_variables, *agent.target.trainable_variables):
@@ -231,7 +260,12 @@ def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, c
         np.testing.assert_allclose(v.numpy(), w, atol=2e-5)
 
 
-SPACES = [BOX, spaces.Box(0, 255, (2, 3), np.uint8), spaces.Box(-1, 1, (2, 2), np.float64), spaces.Discrete(6, start=2)]
+SPACES = [
+    BOX,
+    spaces.Box(0, 255, (2, 3), np.uint8),
+    spaces.Box(-1, 1, (2, 2), np.float64),
+    spaces.Discrete(6, start=2),
+]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -241,7 +275,7 @@ def test_acting_in_numpy_is_acting_in_tensorflow(space: spaces.Space[Any], field
     agent = DQN(config, space, spaces.Discrete(3, start=1))
     forward = numpy_forward(agent.q)
     assert forward is not None
-    actor, seen = HostActor(agent, forward), set()  # type: ignore[arg-type]
+    actor, seen = HostActor(agent, forward), set()
     space.seed(0)
 
     @tf.function

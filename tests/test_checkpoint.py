@@ -120,7 +120,7 @@ def test_without_a_good_checkpoint_the_sentence_says_so(tmp_path: Path) -> None:
     saved_run(tmp_path)
     for file in tmp_path.glob("ckpt-*"):
         cut(file)
-    with pytest.raises(UserError, match="none of the 2 checkpoints in .* can be read"):
+    with pytest.raises(UserError, match=r"none of the 2 checkpoints in .* can be read"):
         restore(tmp_path)
 
 
@@ -175,7 +175,12 @@ def test_a_full_disk_costs_nothing_that_was_saved(limit: int, size: int, tmp_pat
     script = FULL.format(tests=str(Path(__file__).parent), folder=str(tmp_path), limit=limit, size=size)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        check=True,
     )
     assert "the checkpoint of step 10020 cannot be written" in result.stdout
     assert "the last good one is of step 20" in result.stdout

@@ -286,12 +286,8 @@ def test_a_later_layer_may_make_up_for_an_earlier_one() -> None:
         (TrainConfig, "step", "steps"),
     ],
 )
-def test_an_unknown_field_is_answered_with_the_nearest(
-    cls: type[TrainConfig], name: str, nearest: str
-) -> None:
-    with pytest.raises(
-        UserError, match=rf"^my\.toml: unknown field '{name}': did you mean '{nearest}'"
-    ) as caught:
+def test_an_unknown_field_is_answered_with_the_nearest(cls: type[TrainConfig], name: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=rf"^my\.toml: unknown field '{name}': did you mean '{nearest}'") as caught:
         build(cls, ("my.toml", {name: 1}))
     assert "\n" not in str(caught.value)
 
@@ -356,9 +352,7 @@ def test_the_env_may_come_from_the_file_or_the_fields(file: Path) -> None:
 
 @pytest.mark.usefixtures("preset")
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(
-        UserError, match=r"unknown preset of dqn 'FrozenLake': did you mean 'FrozenLake-v1'\?"
-    ):
+    with pytest.raises(UserError, match=r"unknown preset of dqn 'FrozenLake': did you mean 'FrozenLake-v1'\?"):
         resolve("dqn", "CartPole-v1", preset="FrozenLake")
 
 
@@ -474,12 +468,8 @@ def configs(draw: st.DrawFn) -> DQNConfig:
     names = draw(st.sets(st.sampled_from(sorted(FIELDS))))
     values = {name: draw(values_of(name)) for name in sorted(names)}
     default = DQNConfig()
-    whole = {
-        n: values.get(n, getattr(default, n)) for n in ("num_envs", "n_step", "batch_size", "buffer_size")
-    }
-    values["buffer_size"] = max(
-        whole["buffer_size"], whole["batch_size"], whole["num_envs"] * whole["n_step"]
-    )
+    whole = {n: values.get(n, getattr(default, n)) for n in ("num_envs", "n_step", "batch_size", "buffer_size")}
+    values["buffer_size"] = max(whole["buffer_size"], whole["batch_size"], whole["num_envs"] * whole["n_step"])
     if values.get("epsilon_decay") == "exponential":
         for name in ("epsilon_start", "epsilon_end"):
             values[name] = values.get(name) or 0.5

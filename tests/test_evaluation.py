@@ -111,9 +111,7 @@ def test_seed_and_occasion_choose_the_episodes() -> None:
     first = evaluate(policy, envs, 10, 7)
     assert evaluate(policy, envs, 10, 7).returns == first.returns
     for seed, occasion in ((8, 0), (7, 1000)):
-        assert not set(evaluate(policy, envs, 10, seed, occasion=occasion).returns) & (
-            set(first.returns) - {0.0}
-        )
+        assert not set(evaluate(policy, envs, 10, seed, occasion=occasion).returns) & (set(first.returns) - {0.0})
     envs.close()
 
 
@@ -165,10 +163,7 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     # n, so for 30 normal values it covers with probability P(|t_29| < 1.96 sqrt(29/30)) = 93.6%. Of 600
     # intervals a share below 0.90 or above 0.97 has probability below 1e-3.
     random = np.random.default_rng(1)
-    covered = [
-        low < 0.0 < high
-        for low, high in (bootstrap_interval(random.normal(size=30), 500) for _ in range(600))
-    ]
+    covered = [low < 0.0 < high for low, high in (bootstrap_interval(random.normal(size=30), 500) for _ in range(600))]
     assert 0.90 < np.mean(covered) < 0.97
 
 

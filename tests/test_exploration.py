@@ -19,9 +19,7 @@ ChiSquare = Callable[[np.ndarray, np.ndarray], float]
 
 
 def act(q: np.ndarray, epsilon: float, seed: int = 0, step: int = 0) -> np.ndarray:
-    actions = epsilon_greedy(
-        tf.constant(q, tf.float32), tf.constant(epsilon), seed, tf.constant(step, tf.int64)
-    )
+    actions = epsilon_greedy(tf.constant(q, tf.float32), tf.constant(epsilon), seed, tf.constant(step, tf.int64))
     assert actions.dtype == tf.int32
     assert actions.shape == (len(q),)
     return np.asarray(actions)
@@ -104,9 +102,7 @@ def test_actions_are_a_function_of_seed_and_step() -> None:
     q = prefers_last(64, 1000)
     first = act(q, 1.0, seed=3, step=17)
     np.testing.assert_array_equal(first, act(q, 1.0, seed=3, step=17))
-    others = [
-        act(q, 1.0, seed, step) for seed, step in ((3, 18), (4, 17), (0, 17), (3, 2**40), (2**31 - 1, 17))
-    ]
+    others = [act(q, 1.0, seed, step) for seed, step in ((3, 18), (4, 17), (0, 17), (3, 2**40), (2**31 - 1, 17))]
     for other in others:
         # Two of 1000 agree with probability 1e-3, so 64 pairs have 4 agreements or more with 6e-7.
         assert (other == first).sum() < 4

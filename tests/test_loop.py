@@ -26,7 +26,7 @@ from rlkit.replay import Replay
 from rlkit.vector import Environments, OneEnv
 
 
-class Corridor(gymnasium.Env[np.int64, int]):
+class Corridor(gymnasium.Env[np.int64, Any]):
     """Observes 0 at the start and 1 later. Action 1 ends it with reward 1/2; action 0 pays what is observed."""
 
     observation_space = spaces.Discrete(2)
@@ -45,7 +45,7 @@ class Corridor(gymnasium.Env[np.int64, int]):
         return np.int64(1), reward, bool(action == 1), False, {}
 
 
-def corridor() -> gymnasium.Env[np.int64, int]:
+def corridor() -> gymnasium.Env[np.int64, Any]:
     return TimeLimit(Corridor(), 3)
 
 
@@ -59,9 +59,7 @@ def make_loop(
     config = DQNConfig(**{"env": "toy", "num_envs": envs.num_envs, "threads": 0, **fields})
     environments = Environments(envs, config.seed)
     agent = DQN(config, envs.single_observation_space, envs.single_action_space)
-    replay = Replay(
-        config.buffer_size, config.num_envs, envs.single_observation_space, config.n_step, config.gamma
-    )
+    replay = Replay(config.buffer_size, config.num_envs, envs.single_observation_space, config.n_step, config.gamma)
     checkpointer = Checkpointer(path / "checkpoints", agent, replay, config.keep_checkpoints)
     return HostLoop(agent, environments, replay, checkpointer, evaluate, observers), agent
 
@@ -117,7 +115,13 @@ class Recorder:
         self.evaluations.append(step)
 
 
-SMALL = {"buffer_size": 400, "batch_size": 16, "learning_starts": 40, "hidden": (8,), "epsilon_duration": 200}
+SMALL: dict[str, Any] = {
+    "buffer_size": 400,
+    "batch_size": 16,
+    "learning_starts": 40,
+    "hidden": (8,),
+    "epsilon_duration": 200,
+}
 
 
 def test_everything_happens_at_its_steps_and_counts_add_up(tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_episode_returns_and_lengths_are_those_of_whole_episodes(tmp_path: Path)
     # going on three times pays 0 + 1 + 1; ending pays 1/2 at once, or after a step that pays 0
     expected = (0.5, 1) if first == 1 else (0.5, 2) if later == 1 else (2.0, 3)
     row = recorder.rows[0][1]
-    assert (row["episode_return"], row["episode_length"]) == expected
+    assert [row["episode_return"], row["episode_length"]] == list(expected)
     assert row["episode"] == 60 // expected[1]
 
 

@@ -14,9 +14,7 @@ import pytest
 from rlkit.errors import UserError
 from rlkit.metrics import METRICS, CsvFile, CsvObserver, ProgressObserver, TensorBoardObserver, number
 
-HEADER = (
-    "step,episode,episode_return,episode_length,loss,td_error,q,gradient_norm,updates,epsilon,learning_rate\n"
-)
+HEADER = "step,episode,episode_return,episode_length,loss,td_error,q,gradient_norm,updates,epsilon,learning_rate\n"
 
 
 @pytest.mark.parametrize(
@@ -164,9 +162,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_without_a_terminal_progress_is_plain_lines_on_stderr(
-    clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_progress_is_plain_lines_on_stderr(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressObserver(200_000, label="seed 3: ") as progress:
         clock.now += 2.0
         progress.row(10_000, {"loss": 0.5, "episode_return": 21.53, "epsilon": 0.9}, 2.0)
@@ -185,9 +181,7 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr(
         progress.row(60_000, {"loss": math.nan}, 11.0)
         assert capsys.readouterr().err == "", "five seconds have not passed"
         progress.row(200_000, {}, 11.0)
-        assert "200,000/200,000 steps  18,182 steps/s" in capsys.readouterr().err, (
-            "the last row is always told"
-        )
+        assert "200,000/200,000 steps  18,182 steps/s" in capsys.readouterr().err, "the last row is always told"
 
 
 def test_a_resumed_run_counts_its_own_steps(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,9 +199,7 @@ def test_long_times_are_minutes_and_seconds(clock: Clock, capsys: pytest.Capture
     assert capsys.readouterr().err.endswith("100 steps/s  16:30 left\n")  # 99,000 / 100 = 990 s
 
 
-def test_lines_are_neither_broken_nor_read_as_markup(
-    clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lines_are_neither_broken_nor_read_as_markup(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     text = "runs/[draft]/CartPole-v1 :warning: [/] " + "word " * 60 + "end"
     ProgressObserver(10).say(text)
     assert clock.now == 100.0

@@ -42,9 +42,7 @@ def dense(model: keras.Model) -> list[keras.layers.Dense]:
 
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
-def test_observations_of_each_space_give_a_value_an_action(
-    space: gymnasium.Space[Any], dueling: bool
-) -> None:
+def test_observations_of_each_space_give_a_value_an_action(space: gymnasium.Space[Any], dueling: bool) -> None:
     model = q_network(space, 3, hidden=(8,), dueling=dueling)
     values = model(batch(space))
     assert values.shape == (7, 3)
@@ -115,9 +113,7 @@ def test_dueling_adds_the_value_to_advantages_around_their_mean(hidden: tuple[in
     np.testing.assert_allclose(values, expected, atol=1e-6)
     np.testing.assert_allclose(values.mean(axis=1), value[:, 0], atol=1e-6)  # so V is the mean of Q
     if hidden:
-        assert (
-            model.get_layer("value_hidden").units == model.get_layer("advantage_hidden").units == hidden[-1]
-        )
+        assert model.get_layer("value_hidden").units == model.get_layer("advantage_hidden").units == hidden[-1]
 
 
 @pytest.mark.parametrize("dueling", [False, True])
@@ -147,9 +143,7 @@ def test_no_two_layers_begin_alike(dueling: bool) -> None:
     for kernel in kernels:
         # Glorot and Bengio 2010, equation 16: uniform within sqrt(6 / (inputs + outputs)).
         limit = np.sqrt(6 / sum(kernel.shape))
-        assert (
-            0.7 * limit < np.abs(kernel).max() <= limit
-        )  # 0.7^8 = 6% for the 8 numbers of the value's kernel
+        assert 0.7 * limit < np.abs(kernel).max() <= limit  # 0.7^8 = 6% for the 8 numbers of the value's kernel
 
 
 UNSUPPORTED: dict[str, gymnasium.Space[Any]] = {

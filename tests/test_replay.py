@@ -105,9 +105,7 @@ class History(NamedTuple):
 def histories(draw: st.DrawFn) -> History:
     num_envs, rows, n_step = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 5))
     always_valid = draw(st.booleans())
-    end = st.sampled_from(
-        [GOES_ON] * 6 + [TERMINATED, TRUNCATED, BOTH] + [INVALID] * (0 if always_valid else 2)
-    )
+    end = st.sampled_from([GOES_ON] * 6 + [TERMINATED, TRUNCATED, BOTH] + [INVALID] * (0 if always_valid else 2))
     step = st.lists(end, min_size=num_envs, max_size=num_envs)
     return History(draw(st.lists(step, min_size=1, max_size=30)), rows, n_step)
 
@@ -291,11 +289,7 @@ def test_segments_make_up_the_whole(history: History, saves: set[int], keep: boo
         while (segments[0]["stop"] <= needed).all() and len(segments) > 1:
             segments.pop(0)
     for segment in segments:
-        assert (
-            len(segment["reward"])
-            == (segment["stop"] - segment["start"]).sum()
-            <= replay.rows * history.num_envs
-        )
+        assert len(segment["reward"]) == (segment["stop"] - segment["start"]).sum() <= replay.rows * history.num_envs
     copy = history.replay()
     copy.load(segments)
     np.testing.assert_array_equal(copy.written, replay.written)

@@ -128,9 +128,7 @@ def test_ctrl_c_saves_and_says_how_to_resume_and_the_resumed_run_is_the_same(tmp
 def test_a_finished_run_goes_on_when_given_more_steps(tmp_path: Path) -> None:
     words = ["train", "dqn", *COMMON, *KINDS["one env"]]
     for name, steps in (("long", 3000), ("short", 1000)):
-        subprocess.run(
-            command(*words, "--steps", steps, "--run-dir", tmp_path / name), capture_output=True, check=True
-        )
+        subprocess.run(command(*words, "--steps", steps, "--run-dir", tmp_path / name), capture_output=True, check=True)
     short = only_run(tmp_path / "short")
     refused = subprocess.run(command("train", "--resume", short), capture_output=True, text=True, check=False)
     assert refused.returncode == 2

@@ -35,9 +35,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the time at which runs are made, seconds after 2030-01-02 03:04:05 UTC."""
 
     def set_time(seconds: int) -> None:
-        moment = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC) + datetime.timedelta(
-            seconds=seconds
-        )
+        moment = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
 
         class Fixed(datetime.datetime):
             @classmethod
@@ -63,9 +61,7 @@ def test_a_new_run_is_named_for_its_env_agent_time_and_seed(tmp_path: Path) -> N
     assert new(tmp_path, env="package:Env-v0").path.parent == tmp_path / "package-Env-v0" / "dqn"
 
 
-def test_a_new_run_holds_its_config_and_how_it_came_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_run_holds_its_config_and_how_it_came_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/rlkit", "train", "dqn", "--env", "Cart Pole"])
     made = new(tmp_path)
     assert tomllib.loads((made.path / "config.toml").read_text()) == {"agent": "dqn", **CONFIG}
@@ -234,9 +230,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("when", ["writing", "renaming"])
-def test_a_write_that_fails_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     made = new(tmp_path)
     before = {name: (made.path / name).read_bytes() for name in ("run.json", "config.toml")}
 

@@ -48,9 +48,7 @@ def at(schedule: Schedule, count: int, start: float, end: float, duration: float
         (exponential, 7, 0.3, 0.3, 10, 0.3),
     ],
 )
-def test_values(
-    schedule: Schedule, count: int, start: float, end: float, duration: float, expected: float
-) -> None:
+def test_values(schedule: Schedule, count: int, start: float, end: float, duration: float, expected: float) -> None:
     assert at(schedule, count, start, end, duration) == pytest.approx(expected, rel=CLOSE, abs=1e-9)
 
 

@@ -46,9 +46,7 @@ def test_a_stream_is_the_same_each_time() -> None:
 
 
 @given(SEEDS, st.integers(0, 100_000), st.integers(0, 2**40), st.integers(0, 2**40))
-def test_training_and_evaluation_never_share_an_env_seed(
-    seed: int, env: int, episode: int, step: int
-) -> None:
+def test_training_and_evaluation_never_share_an_env_seed(seed: int, env: int, episode: int, step: int) -> None:
     assert 0 <= env_seed(seed, env, episode) < 2**30
     assert 2**30 <= evaluation_seed(seed, episode, step) < 2**31
 
@@ -68,9 +66,7 @@ def test_env_seeds_are_spread_over_their_range() -> None:
 @pytest.mark.parametrize("purpose", [Purpose.TRAINING_ENV, Purpose.EVALUATION_ENV])
 def test_each_env_episode_occasion_and_run_has_a_seed_of_its_own(purpose: Purpose) -> None:
     draw = env_seed if purpose is Purpose.TRAINING_ENV else evaluation_seed
-    assert (
-        len({draw(5, 0, 0), draw(6, 0, 0), draw(5, 1, 0), draw(5, 0, 1), draw(5, 2, 0), draw(5, 1, 1)}) == 6
-    )
+    assert len({draw(5, 0, 0), draw(6, 0, 0), draw(5, 1, 0), draw(5, 0, 1), draw(5, 2, 0), draw(5, 1, 1)}) == 6
 
 
 def test_the_streams_are_those_that_earlier_runs_drew() -> None:

@@ -45,9 +45,7 @@ def target(rule: str, r: object, discount: object, q: object, selector: object) 
 
 
 @pytest.mark.parametrize(("rule", "discount", "expected"), TARGETS)
-def test_targets_have_the_values_worked_by_hand(
-    rule: str, discount: list[float], expected: list[float]
-) -> None:
+def test_targets_have_the_values_worked_by_hand(rule: str, discount: list[float], expected: list[float]) -> None:
     got = target(rule, REWARD, discount, Q_T, SELECTOR)
     assert got.shape == (3,)
     assert got.dtype == np.float32

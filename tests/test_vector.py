@@ -16,7 +16,7 @@ from rlkit.errors import UserError
 from rlkit.vector import Environments, OneEnv, make_vector
 
 
-class Counting(gymnasium.Env[np.ndarray, int]):
+class Counting(gymnasium.Env[np.ndarray, Any]):
     """Observes [episodes so far, steps in this one]; action 1 terminates, action 0 goes on; reward 1."""
 
     observation_space = spaces.Box(0, 1000, (2,), np.float32)
@@ -40,7 +40,7 @@ class Counting(gymnasium.Env[np.ndarray, int]):
         return self.observe(), 1.0, bool(action == 1), False, {}
 
 
-def limited() -> gymnasium.Env[np.ndarray, int]:
+def limited() -> gymnasium.Env[np.ndarray, Any]:
     return TimeLimit(Counting(), 3)
 
 
@@ -104,9 +104,14 @@ def test_each_training_episode_has_a_seed_of_its_own() -> None:
     assert not np.array_equal(other.observation, starts[:3])
 
 
+def actions_of(envs: Environments) -> int:
+    assert isinstance(envs.action_space, spaces.Discrete)
+    return int(envs.action_space.n)
+
+
 def roll(envs: Environments, steps: int, seed: int) -> list[np.ndarray]:
     rows: list[np.ndarray] = []
-    for actions in np.random.default_rng(seed).integers(int(envs.action_space.n), size=(steps, envs.num_envs)):
+    for actions in np.random.default_rng(seed).integers(actions_of(envs), size=(steps, envs.num_envs)):
         step = envs.step(actions.astype(np.int32))
         rows += [*map(np.copy, step), envs.observation.copy(), envs.episodes.copy()]
     return rows
@@ -169,9 +174,7 @@ def test_a_vector_env_with_hidden_state_is_known_not_to_save() -> None:
     class Hidden(SyncVectorEnv):  # its state is in a list of envs, which attributes cannot hold
         pass
 
-    envs = Environments(
-        Hidden([lambda: gymnasium.make("CartPole-v1")] * 2, autoreset_mode=AutoresetMode.NEXT_STEP), 0
-    )
+    envs = Environments(Hidden([lambda: gymnasium.make("CartPole-v1")] * 2, autoreset_mode=AutoresetMode.NEXT_STEP), 0)
     assert not envs.saves_exactly()
 
 

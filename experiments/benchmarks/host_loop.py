@@ -2,9 +2,9 @@
 
     python -m rlkit.experiments.benchmarks.host_loop [--rounds 5] [--steps 20000]
 
-Both: 120-84 network, batch 128, one update in 10 steps, epsilon from 1 to 0.05 over the first half, one thread, no
-evaluations. Each measurement is a process of its own; compiling and importing are not counted, as they are not in
-the peer's. Needs the extra `bench`.
+Both: 120-84 network, batch 128, one update in 10 steps, epsilon from 1 to 0.05 over the first half, one
+thread, no evaluations. Each measurement is a process of its own; imports and compiling are not counted. Needs
+the extra `bench`.
 """
 
 from __future__ import annotations
@@ -82,11 +82,14 @@ def main() -> None:
             command = [sys.executable, "-m", __spec__.name, "--only", name, "--steps", str(options.steps)]
             result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
             measured.append(float(result.stdout.split()[-1]))
-        print(f"round {i + 1}: rlkit {rates['rlkit'][-1]:,.0f} steps/s, Stable-Baselines3 {rates['sb3'][-1]:,.0f}", flush=True)
+        print(
+            f"round {i + 1}: rlkit {rates['rlkit'][-1]:,.0f} steps/s, Stable-Baselines3 {rates['sb3'][-1]:,.0f}",
+            flush=True,
+        )
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
     ratios = [a / b for a, b in zip(rates["rlkit"], rates["sb3"], strict=True)]
     print(f"medians: rlkit {medians['rlkit']:,.0f} steps/s, Stable-Baselines3 {medians['sb3']:,.0f} steps/s")
-    print(f"ratio of medians {medians['rlkit'] / medians['sb3']:.2f}, of single rounds {min(ratios):.2f} to {max(ratios):.2f}")
+    print(f"ratio of medians {medians['rlkit'] / medians['sb3']:.2f}, of rounds {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 if __name__ == "__main__":

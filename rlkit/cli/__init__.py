@@ -29,7 +29,11 @@ Begin with:
 Wherever a RUN is asked for, a folder such as runs means the newest run in it."""
 
 
-@click.group(cls=Help, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Help,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="rlkit")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand anywhere.")
 def cli(debug: bool) -> None:
@@ -64,5 +68,8 @@ def tell(error: UserError | click.ClickException) -> int:
     """Print a mistake as one sentence on stderr; the exit code."""
     text = error.format_message() if isinstance(error, click.ClickException) else str(error)
     sentence = " ".join(text.split())
-    print(f"rlkit: {sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence}", file=sys.stderr)
+    print(
+        f"rlkit: {sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence}",
+        file=sys.stderr,
+    )
     return 2

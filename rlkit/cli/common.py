@@ -45,10 +45,15 @@ def json_option(command: F) -> F:
 def checkpoint_options(command: F) -> F:
     """Which of a run's agents plays, and on which seeds."""
     command = click.option(
-        "--checkpoint", default="best", show_default=True, metavar="WHICH",
+        "--checkpoint",
+        default="best",
+        show_default=True,
+        metavar="WHICH",
         help="best (by evaluation), last, or a step's number.",
     )(command)
-    return click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the episodes.")(command)
+    return click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the episodes.")(
+        command
+    )
 
 
 def print_json(value: Mapping[str, object]) -> None:

@@ -46,7 +46,5 @@ def lines(values: object) -> list[str]:
         width = max((len(k) for k in values), default=0)
         return [f"{k:<{width}}  {', '.join(v) if isinstance(v, list) else v}" for k, v in values.items()]
     if isinstance(values, list):
-        return [
-            f"{v['run']}  {v['status']} at step {v['step']:,}" if isinstance(v, dict) else str(v) for v in values
-        ]
+        return [f"{v['run']}  {v['status']} at step {v['step']:,}" if isinstance(v, dict) else str(v) for v in values]
     return []

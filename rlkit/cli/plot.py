@@ -13,7 +13,12 @@ from rlkit.errors import UserError
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .png or .svg.  [RUN/plots/...png]")
 @click.option("--x", default="steps", show_default=True, type=click.Choice(["steps", "seconds"]), help="Over what.")
-@click.option("--y", default="evaluation", show_default=True, help="evaluation, or a column of metrics.csv such as episode_return, loss.")
+@click.option(
+    "--y",
+    default="evaluation",
+    show_default=True,
+    help="evaluation, or a column of metrics.csv such as episode_return, loss.",
+)
 @click.option("--all", "every", is_flag=True, help="Every run below the given folders, not only the newest.")
 def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str, every: bool) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with an interval."""

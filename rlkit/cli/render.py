@@ -33,6 +33,8 @@ def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint:
         rollout = rendering.show(policy, loaded.config.env, loaded.config.env_args, seed=seed, episodes=episodes)
     else:
         path = path or loaded.path / "videos" / f"step{step}-seed{seed}.mp4"
-        rollout = rendering.record(policy, loaded.config.env, loaded.config.env_args, path, seed=seed, episodes=episodes)
+        rollout = rendering.record(
+            policy, loaded.config.env, loaded.config.env_args, path, seed=seed, episodes=episodes
+        )
         click.echo(rollout.path)
     click.echo("return " + ", ".join(f"{r:g}" for r in rollout.returns))

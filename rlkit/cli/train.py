@@ -28,7 +28,12 @@ class FieldType(click.ParamType):
         from rlkit.config import kind
 
         self.flag, self.hint, self.metadata = flag, hint, metadata
-        numbers = {"a whole number": "N", "a number": "X", "text": "TEXT", "whole numbers such as 64,64": "N,N"}
+        numbers = {
+            "a whole number": "N",
+            "a number": "X",
+            "text": "TEXT",
+            "whole numbers such as 64,64": "N,N",
+        }
         text = kind(hint)
         self.name = numbers.get(text.removesuffix(" or none"), text)
 
@@ -112,7 +117,7 @@ def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: boo
         raise UserError("name an agent to train, such as rlkit train dqn --env CartPole-v1, or --resume RUN")
     with quiet_import():
         from rlkit.experiments.training import resume
-    conclude([resume(path, steps=steps, say=say, progress=True)], as_json)
+    conclude([resume(path, steps=steps, say=say, progress="")], as_json)
 
 
 def agent_command(agent: str, env: str | None) -> click.Command:
@@ -129,11 +134,23 @@ def agent_command(agent: str, env: str | None) -> click.Command:
     if not env:
         text += "\n\nWith --env ENV, the env's own arguments are flags too."
     options += [
-        click.Option(["--preset"], default="auto", show_default=True, help="A preset's name, none, or auto: the env's."),
-        click.Option(["--config", "file"], type=click.Path(path_type=Path), help="TOML file of fields; flags go before it."),
+        click.Option(
+            ["--preset"], default="auto", show_default=True, help="A preset's name, none, or auto: the env's."
+        ),
+        click.Option(
+            ["--config", "file"],
+            type=click.Path(path_type=Path),
+            help="TOML file of fields; flags go before it.",
+        ),
         click.Option(["--set", "settings"], multiple=True, metavar="NAME=VALUE", help="Set any field by name."),
         click.Option(["--seeds"], help="Train several seeds in turn, such as 0-9 or 0,3,5.", metavar="A-B"),
-        click.Option(["--run-dir"], default="runs", show_default=True, type=click.Path(path_type=Path), help="Where the run's folder is made."),
+        click.Option(
+            ["--run-dir"],
+            default="runs",
+            show_default=True,
+            type=click.Path(path_type=Path),
+            help="Where the run's folder is made.",
+        ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
     ]
 
@@ -157,11 +174,21 @@ def field_options(cls: type[TrainConfig]) -> list[FieldOption]:
         if field.name != "env":
             text += f"  [{'none' if default is None else str(shown).lower() if hint is bool else shown}]"
         if hint is bool:
-            made.append(FieldOption([f"{flag}/--no-{flag[2:]}", field.name], default=None, help=text, group=field.metadata["group"]))
+            made.append(
+                FieldOption(
+                    [f"{flag}/--no-{flag[2:]}", field.name],
+                    default=None,
+                    help=text,
+                    group=field.metadata["group"],
+                )
+            )
         else:
             made.append(
                 FieldOption(
-                    [flag, field.name], type=FieldType(flag, hint, field.metadata), default=None, help=text,
+                    [flag, field.name],
+                    type=FieldType(flag, hint, field.metadata),
+                    default=None,
+                    help=text,
                     group=field.metadata["group"],
                     shell_complete=complete_env if field.name == "env" else None,
                 )
@@ -213,8 +240,13 @@ def start(agent: str, values: dict[str, Any], env_options: set[str | None]) -> N
         seeded = fields if seed is None else {**fields, "seed": seed}
         label = "" if seed is None else f"seed {seed}: "
         run = training.train(
-            agent, env, run_dir=own["run_dir"], say=lambda text, label=label: say(label + text), progress=True, label=label,
-            **source, **seeded,
+            agent,
+            env,
+            run_dir=own["run_dir"],
+            say=lambda text, label=label: say(label + text),
+            progress=label,
+            **source,
+            **seeded,
         )
         runs.append(run)
         if run.status == "interrupted":
@@ -269,8 +301,11 @@ def conclude(runs: list[Run], as_json: bool) -> None:
     if as_json:
         rows = [
             {
-                "run": str(run.path), "seed": run.config.seed, "status": run.status,
-                "step": run.directory.info["step"], "seconds": run.directory.info["seconds"],
+                "run": str(run.path),
+                "seed": run.config.seed,
+                "status": run.status,
+                "step": run.directory.info["step"],
+                "seconds": run.directory.info["seconds"],
                 "evaluation": result and result.to_dict(),
             }
             for run, result in results
@@ -297,9 +332,9 @@ def print_results(results: list[tuple[Run, Any]]) -> None:
             )
     means = [result.mean for _, result in results if result is not None]
     if len(means) > 1:
-        from rlkit.evaluation import bootstrap_interval
-
         import numpy as np
+
+        from rlkit.evaluation import bootstrap_interval
 
         low, high = bootstrap_interval(np.array(means))
         click.echo(
