@@ -67,6 +67,9 @@ class CsvFile:
         if not path.exists():
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if not lines or not lines[0].endswith("\n"):
+            path.unlink()
+            return
         kept = lines[:1] + [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
         write_whole(path, "".join(kept).encode())
 
@@ -173,7 +176,7 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(self._label + text, highlight=False, soft_wrap=True)
+        self._console.print(self._label + text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         del seconds

@@ -7,6 +7,7 @@ import fcntl
 import json
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -35,19 +36,19 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_dir():
+        if not path.exists():
             raise UserError(f"run {path} does not exist")
         if not (path / "run.json").is_file() or not (path / "config.toml").is_file():
             raise UserError(f"{path} is not a run: it has no run.json and config.toml")
         try:
             self.info: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            made_by = int(self.info["format"])
+            made_by, maker = int(self.info["format"]), dict(self.info.get("versions") or {}).get("rlkit")
             self.agent: str = self.info["agent"]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{path / 'run.json'} cannot be read: {error}") from None
         if made_by > FORMAT:
             raise UserError(
-                f"run {path} was made by rlkit {self.info.get('versions', {}).get('rlkit')}, "
+                f"run {path} was made by rlkit {maker}, "
                 f"with a layout newer than this version {__version__} reads: update rlkit"
             )
 
@@ -96,7 +97,8 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
     Raises:
         UserError: the folder cannot be made.
     """
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    now = datetime.datetime.now(datetime.UTC)
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
     parent = root / env.replace("/", "-").replace(":", "-") / agent
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -104,11 +106,15 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
         while not _mkdir(path):
             count += 1
             path = parent / f"{stamp}-seed{seed}-{count}"
+    except OSError as error:
+        raise UserError(f"a run cannot be made in {root}: {error.strerror}") from None
+    try:
         info = {
             "format": FORMAT,
             "agent": agent,
             "env": env,
             "seed": seed,
+            "created": now.isoformat(timespec="microseconds"),
             "status": "created",
             "step": 0,
             "seconds": 0.0,
@@ -119,6 +125,7 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
         replace_text(path / "config.toml", tomli_w.dumps({"agent": agent, **config}))
         replace_text(path / "run.json", json.dumps(info, indent=2) + "\n")
     except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
         raise UserError(f"a run cannot be made in {root}: {error.strerror}") from None
     return RunDirectory(path)
 
@@ -152,7 +159,7 @@ def runs_below(root: Path) -> list[RunDirectory]:
             found.append(RunDirectory(file.parent))
         except UserError:
             continue
-    return sorted(found, key=lambda run: (run.path.name, str(run.path)))
+    return sorted(found, key=lambda run: (str(run.info.get("created")), len(run.path.name), str(run.path)))
 
 
 def replace_text(path: Path, text: str) -> None:
