@@ -53,5 +53,6 @@ class DQNConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epsilon_decay == "exponential" and min(self.epsilon_start, self.epsilon_end) <= 0:
-            raise UserError("epsilon_end is 0, expected above 0 where epsilon_decay is exponential")
+        for name in ("epsilon_start", "epsilon_end"):
+            if self.epsilon_decay == "exponential" and getattr(self, name) <= 0:
+                raise UserError(f"{name} is 0, expected above 0 where epsilon_decay is exponential")

@@ -83,7 +83,7 @@ class TrainConfig:
             self.device.startswith(("cpu:", "gpu:")) and self.device[4:].isdigit()
         ):
             raise UserError(f"device is {self.device!r}, expected auto, cpu, gpu or one by number such as gpu:1")
-        if self.visible_gpus not in ("all", "none") and not self.visible_gpus.replace(",", "").isdigit():
+        if self.visible_gpus not in ("all", "none") and not all(n.isdecimal() for n in self.visible_gpus.split(",")):
             raise UserError(f"visible_gpus is {self.visible_gpus!r}, expected all, none or numbers such as 0,2")
 
     def replace(self, **changes: Any) -> Self:  # noqa: ANN401 - dataclasses.replace is typed so too
@@ -194,16 +194,19 @@ def check_bounds(name: str, value: object, metadata: Mapping[str, Any]) -> None:
             continue
         low, high, above = metadata["low"], metadata["high"], metadata["above"]
         wrong = (
-            not math.isfinite(item)
+            (isinstance(item, float) and not math.isfinite(item))
+            or (isinstance(item, int) and abs(item) >= 2**63)
             or (low is not None and item < low)
             or (high is not None and item > high)
             or (above is not None and item <= above)
         )
         if wrong:
-            lower = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
-            upper = f"at most {high:g}" if high is not None else ""
+            if isinstance(item, int) and high is None:
+                high = 2**63 - 1 if abs(item) >= 2**63 else None
+            lower = f"at least {low:.15g}" if low is not None else f"above {above:.15g}" if above is not None else ""
+            upper = f"at most {high:.15g}" if high is not None else ""
             bounds = " and ".join(b for b in (lower, upper) if b) or "a finite number"
-            raise UserError(f"{name} is {item:g}, expected {bounds}")
+            raise UserError(f"{name} is {item if isinstance(item, int) else format(item, 'g')}, expected {bounds}")
 
 
 def build(cls: type[C], *layers: tuple[str, Mapping[str, Any]]) -> C:
@@ -213,6 +216,7 @@ def build(cls: type[C], *layers: tuple[str, Mapping[str, Any]]) -> C:
         UserError: a name that is no field, or a value that its field refuses; the layer is named.
     """
     values: dict[str, Any] = {}
+    hints, metadata = typing.get_type_hints(cls), {f.name: f.metadata for f in dataclasses.fields(cls)}
     for where, layer in layers:
         check_names(cls, layer, where)
         layer_values = {k.replace("-", "_"): v for k, v in layer.items()}
@@ -220,7 +224,8 @@ def build(cls: type[C], *layers: tuple[str, Mapping[str, Any]]) -> C:
             layer_values["env_args"] = {**values.get("env_args", {}), **layer_values["env_args"]}
         values |= layer_values
         try:
-            cls(**values)
+            for name, value in layer_values.items():
+                check_bounds(name, coerce(name, value, hints[name]), metadata[name])
         except UserError as error:
             raise UserError(f"{where}: {error}") if where else error from None
     return cls(**values)

@@ -57,8 +57,9 @@ class Evaluation:
 
 def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
     """The 2.5th and 97.5th percentile of the means of resamples; the same for the same values."""
-    draws = generator(0, Purpose.BOOTSTRAP).integers(len(values), size=(resamples, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    rng, n = generator(0, Purpose.BOOTSTRAP), len(values)
+    means = [values[rng.integers(n, size=n)].mean() for _ in range(resamples)]  # one at a time: n may be large
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -45,7 +45,7 @@ class CsvFile:
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, columns
-        if not path.exists():
+        if not path.exists() or not path.stat().st_size:
             self._append(columns)
 
     def write(self, values: Sequence[str]) -> None:

@@ -169,7 +169,7 @@ class Replay:
 def size_text(size: float) -> str:
     """Bytes for people: 4.0 MB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
