@@ -114,7 +114,9 @@ class HostActor:
             self.traces += 1
             steps = now[0] + tf.range(self.BLOCK, dtype=tf.int64)
             bits = tf.map_fn(
-                lambda step: draws(agent.config.seed, Purpose.EXPLORATION, step, [2, 1]), steps, tf.uint32
+                lambda step: draws(agent.config.seed, Purpose.EXPLORATION, step, [2, 1]),
+                steps,
+                fn_output_signature=tf.uint32,
             )  # [BLOCK, 2, 1]
             return fraction(bits[:, 0, 0]) < agent.epsilon(Clock(steps, now[1])), below(bits[:, 1, 0], self.actions)
 

@@ -103,7 +103,9 @@ class Program:
         def draw(first: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             rounds = first + tf.range(self.DRAWS, dtype=tf.int64)
-            return tf.map_fn(lambda number: draws(c.seed, Purpose.REPLAY, number, lead), rounds, tf.uint32)
+            return tf.map_fn(
+                lambda number: draws(c.seed, Purpose.REPLAY, number, lead), rounds, fn_output_signature=tf.uint32
+            )
 
         self._concrete = {f: f.get_concrete_function() for f in (act, learn, draw)}
         self._act, self._learn, self._draw = (call_flat(f) for f in self._concrete.values())
