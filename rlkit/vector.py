@@ -7,6 +7,8 @@ next observation, never one after a reset, and `observation` holds what to act o
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,7 +23,7 @@ from rlkit.errors import UserError
 from rlkit.seeding import env_seed
 
 Arrays = dict[str, np.ndarray]
-EnvFactory = Callable[[], gymnasium.Env]
+EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
 
 
 class Step(NamedTuple):
@@ -79,6 +81,13 @@ def has_native(env: str) -> bool:
     return gymnasium.spec(env).vector_entry_point is not None
 
 
+def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
+    """Make an env, and in a worker's process leave Ctrl-C, which a terminal sends to all, to the parent."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make()
+
+
 def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto") -> VectorEnv:
     """N copies of a registered env; `vectorization` as in TrainConfig.
 
@@ -95,7 +104,9 @@ def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectori
             return gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
         make = partial(gymnasium.make, env, **arguments)
         if vectorization == "async":
-            return AsyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+            makers = [partial(_in_worker, make)] * num_envs
+            # not by fork: this process may already run TensorFlow's threads
+            return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED, context="forkserver")
         if num_envs == 1:
             return OneEnv(make)
         return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -190,6 +192,18 @@ def test_auto_takes_the_native_vector_env_for_several() -> None:
     assert type(make_vector("CartPole-v1", {}, 2)).__name__ == "CartPoleVectorEnv"
     assert isinstance(make_vector("CartPole-v1", {}, 1), OneEnv)
     assert isinstance(make_vector("Acrobot-v1", {}, 2), SyncVectorEnv)
+
+
+def test_ctrl_c_does_not_reach_the_workers() -> None:
+    envs = make_vector("CartPole-v1", {}, 2, "async")
+    assert isinstance(envs, AsyncVectorEnv)
+    envs.reset(seed=0)
+    for process in envs.processes:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+    steps = [envs.step(np.zeros(2, np.int32)) for _ in range(5)]
+    assert [observation.shape for observation, *_ in steps] == [(2, 4)] * 5
+    envs.close()
 
 
 def test_arguments_reach_the_env_and_wrong_ones_are_refused() -> None:
