@@ -36,8 +36,8 @@ def preset_names() -> dict[str, list[str]]:
 
 def runs(root: Path) -> list[dict[str, object]]:
     """The runs below a folder, the oldest first."""
-    found = [(r, r.info) for r in run.runs_below(root)] if root.is_dir() else []
+    found = run.runs_below(root) if root.is_dir() else []
     return [
-        {"run": str(r.path), "agent": r.agent, **{k: info.get(k) for k in ("env", "seed", "status", "step")}}
-        for r, info in found
+        {"run": str(r.path), "agent": r.agent, "status": r.status, **{k: r.info.get(k) for k in ("env", "seed", "step")}}
+        for r in found
     ]

@@ -49,8 +49,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How training ended: finished, solved, interrupted, failed; or running."""
-        return str(self.directory.info["status"])
+        """How training ended: finished, solved, interrupted, failed, killed; or running."""
+        return self.directory.status
 
     def policy(self, num_envs: int = 1, checkpoint: str = "best") -> tuple[Policy, int]:
         """The greedy policy for N observations, and the step that it was saved at.
@@ -152,7 +152,7 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
         config = config.replace(steps=steps)
     if directory.info["step"] >= config.steps or (steps is None and directory.info["status"] == "solved"):
         raise UserError(
-            f"run {directory.path} is {directory.info['status']} at step {directory.info['step']}: "
+            f"run {directory.path} is {directory.status} at step {directory.info['step']}: "
             "give more --steps to go on"
         )
     with _Session(directory.agent, config, say) as session:

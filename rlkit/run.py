@@ -72,6 +72,18 @@ class RunDirectory:
         self.info |= values
         replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
 
+    @property
+    def status(self) -> str:
+        """How training ended: finished, solved, interrupted, failed, killed; or running."""
+        told = str(self.info["status"])
+        if told != "running":
+            return told
+        try:
+            with self.lock():
+                return "killed"
+        except UserError:
+            return told
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process.

@@ -15,19 +15,19 @@ from rlkit.errors import UserError
 @click.option("--x", default="steps", show_default=True, type=click.Choice(["steps", "seconds"]), help="Over what.")
 @click.option(
     "--y",
-    default="evaluation",
-    show_default=True,
-    help="evaluation, or a column of metrics.csv such as episode_return, loss.",
+    help="evaluation, or a column of metrics.csv such as loss.  [evaluation if there is one, else episode_return]",
 )
 @click.option("--all", "every", is_flag=True, help="Every run below the given folders, not only the newest.")
-def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str, every: bool) -> None:
+def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every: bool) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with an interval."""
-    from rlkit import plotting
+    from rlkit import curves, plotting
     from rlkit.run import find, runs_below
 
     if not runs:
         raise UserError("name a run to plot, or a folder of runs with --all")
     found = [r for folder in runs for r in ((every and runs_below(folder)) or [find(folder)])]
+    if y is None:
+        y = "evaluation" if any(len(curves.curve(r, x, "evaluation").x) for r in found) else "episode_return"
     if path is None:
         path = found[0].path / "plots" / f"{y}.png" if len(found) == 1 else Path(f"{y}.png")
     plotting.learning_curves(found, path, x=x, y=y)
