@@ -107,7 +107,9 @@ class HostActor:
         self.first_action, self.actions = agent.first_action, agent.q.output_shape[-1]
         self.traces = 0
         self._forward = forward
+        self._network = agent.q
         self._weights: Weights | None = None
+        self._source: Sequence[tf.Tensor] | None = None
 
         @tf.function(input_signature=[tf.TensorSpec([2], tf.int64)], jit_compile=True)
         def block(now: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -120,20 +122,16 @@ class HostActor:
             )  # [BLOCK, 2, 1]
             return fraction(bits[:, 0, 0]) < agent.epsilon(Clock(steps, now[1])), below(bits[:, 1, 0], self.actions)
 
-        @tf.function(input_signature=[])
-        def read() -> list[tf.Tensor]:
-            self.traces += 1
-            return [tf.identity(weight) for weight in agent.q.trainable_weights]
-
-        self._block, self._read = (call_flat(f.get_concrete_function()) for f in (block, read))
+        self._block = call_flat(block.get_concrete_function())
         self._by_episode = agent.config.epsilon_unit == "episode"
         self._episode, self._first = -1, -self.BLOCK
         self._explores: list[bool] = []
         self._uniform: list[int] = []
 
-    def forget_weights(self) -> None:
-        """Call after the network has changed."""
+    def use(self, weights: Sequence[tf.Tensor] | None) -> None:
+        """Act by these trainable weights of the network from now on; None reads them from the network."""
         self._weights = None
+        self._source = weights
 
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
         """The action for one observation, [1] int32."""
@@ -145,7 +143,8 @@ class HostActor:
             action = self._uniform[i]
         else:
             if self._weights is None:
-                self._weights = [weight.numpy() for weight in self._read()]
+                source = self._network.trainable_weights if self._source is None else self._source
+                self._weights = [np.asarray(weight) for weight in source]
             action = int(self._forward(observations, self._weights).argmax())
         return np.array([action + self.first_action], np.int32)
 

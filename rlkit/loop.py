@@ -69,6 +69,7 @@ class Program:
         self.metrics: list[str] = []
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [c.gradient_steps, c.batch_size]
+        forward = numpy_forward(agent.q) if num_envs == 1 and hasattr(agent, "q") else None
 
         @tf.function(input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNTS], jit_compile=c.jit)
         def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
@@ -93,11 +94,12 @@ class Program:
             discount_t: tf.Tensor,
             o_t: tf.Tensor,
             now: tf.Tensor,
-        ) -> tf.Tensor:
+        ) -> list[tf.Tensor]:
             self.traces += 1
             metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(now[0], now[1]))
             self.metrics = list(metrics)
-            return tf.stack(list(metrics.values()))
+            weights = [tf.identity(w) for w in agent.q.trainable_weights] if forward else []
+            return [tf.stack(list(metrics.values())), *weights]
 
         @tf.function(input_signature=[COUNT], jit_compile=True)
         def draw(first: tf.Tensor) -> tf.Tensor:
@@ -111,7 +113,6 @@ class Program:
         self._act, self._learn, self._draw = (call_flat(f) for f in self._concrete.values())
         self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
         self.learn_function = self._concrete[learn]
-        forward = numpy_forward(agent.q) if num_envs == 1 and hasattr(agent, "q") else None
         self._actor = HostActor(cast("EpsilonGreedyAgent", agent), forward) if forward else None
 
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
@@ -127,9 +128,10 @@ class Program:
         if first != self._drawn_from:
             self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
         batch = replay.sample(self._drawn[number - first])
+        metrics, *weights = self._learn(*map(tf.constant, batch), counts(step, episode))
         if self._actor:
-            self._actor.forget_weights()
-        values: np.ndarray = self._learn(*map(tf.constant, batch), counts(step, episode)).numpy()
+            self._actor.use(weights)
+        values: np.ndarray = metrics.numpy()
         return values
 
 
