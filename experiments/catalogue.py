@@ -38,6 +38,11 @@ def runs(root: Path) -> list[dict[str, object]]:
     """The runs below a folder, the oldest first."""
     found = run.runs_below(root) if root.is_dir() else []
     return [
-        {"run": str(r.path), "agent": r.agent, "status": r.status, **{k: r.info.get(k) for k in ("env", "seed", "step")}}
+        {
+            "run": str(r.path),
+            "agent": r.agent,
+            "status": r.status,
+            **{k: r.info.get(k) for k in ("env", "seed", "step")},
+        }
         for r in found
     ]

@@ -152,8 +152,7 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
         config = config.replace(steps=steps)
     if directory.info["step"] >= config.steps or (steps is None and directory.info["status"] == "solved"):
         raise UserError(
-            f"run {directory.path} is {directory.status} at step {directory.info['step']}: "
-            "give more --steps to go on"
+            f"run {directory.path} is {directory.status} at step {directory.info['step']}: give more --steps to go on"
         )
     with _Session(directory.agent, config, say) as session:
         return session.train(directory, progress=progress, resuming=True)
