@@ -99,11 +99,13 @@ class Replay:
         usable = self.usable()
         ends = np.cumsum(usable)
         position = ((bits.astype(np.uint64) * np.uint64(ends[-1])) >> np.uint64(32)).astype(np.int64)  # [K, B]
-        column = np.searchsorted(ends, position, side="right") if self.num_envs > 1 else np.zeros_like(position)
-        oldest = self.written - np.minimum(self.written, self.rows)  # [N]
-        row = oldest[column] + position - (ends - usable)[column]  # [K, B]
-        first = (row % self.rows) * self.num_envs + column
-        return self._n_step(row, column, first)
+        oldest = np.maximum(self.written - self.rows, 0)  # [N]
+        if self.num_envs == 1:
+            column, row = np.zeros((), np.int64), oldest[0] + position  # [], [K, B]
+        else:
+            column = np.searchsorted(ends, position, side="right")  # [K, B]
+            row = oldest[column] + position - (ends - usable)[column]  # [K, B]
+        return self._n_step(row, column, (row % self.rows) * self.num_envs + column)
 
     def _n_step(self, row: np.ndarray, column: np.ndarray, first: np.ndarray) -> Transition:
         """sum_k gamma^k r_(t+k), up to n rewards or the episode's end, and the observation after the last."""

@@ -63,7 +63,8 @@ class OneEnv(VectorEnv):
         return np.asarray(observation)[None], info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(actions[0])
+        action = actions[0].item() if actions.ndim == 1 else actions[0]  # envs check a Python number faster
+        observation, reward, terminated, truncated, info = self.env.step(action)
         return (
             np.asarray(observation)[None],
             np.array([reward], np.float64),
