@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from typing import Any
 
@@ -35,14 +36,14 @@ def find(env: str) -> EnvSpec:
     """
     if not env:
         raise UserError("no env is given: name one with --env, such as CartPole-v1")
-    module, _, name = env.rpartition(":")
-    if module:
+    module, colon, name = env.rpartition(":")
+    if colon:
         try:
-            __import__(module)
-        except ImportError as error:
+            importlib.import_module(module)
+        except (ImportError, ValueError, TypeError) as error:  # the last two where it is no module's name
             raise UserError(f"env {env!r}: the module {module!r} cannot be imported ({error})") from None
     if name not in gymnasium.registry:
-        raise unknown("env", name, gymnasium.registry)
+        raise unknown("env", name, names())
     spec = gymnasium.registry[name]
     try:
         _creator(spec)

@@ -21,35 +21,56 @@ def configure(config: TrainConfig) -> AbstractContextManager[Any]:
     Raises:
         UserError: the device does not exist, or TensorFlow has started with other settings.
     """
-    fields = ("visible_gpus", "memory_growth", "memory_limit", "logical_devices", "threads")
+    gpus = visible_gpus(config)
+    fields = ["logical_devices", "threads"]
+    if tf.config.list_physical_devices("GPU"):
+        fields += ["visible_gpus", "memory_growth", "memory_limit"]
     wanted: dict[str, object] = {name: getattr(config, name) for name in fields}
-    if _configured != wanted:
+    different = [name for name in fields if _configured.get(name, wanted[name]) != wanted[name]]
+    if different:
+        raise UserError(
+            f"TensorFlow has started in this process with other settings of {', '.join(different)}: start a new process"
+        )
+    if not _configured:
         try:
-            _apply(config)
-        except RuntimeError:
-            different = [n for n in fields if _configured.get(n, wanted[n]) != wanted[n]] or list(fields)
+            _apply(config, gpus)
+        except RuntimeError as error:
             raise UserError(
-                f"TensorFlow has started in this process with other settings of {', '.join(different)}: "
-                "start a new process"
+                f"TensorFlow has started in this process before rlkit could set it up ({str(error).rstrip('.')}): "
+                "start a new process, and train before anything else computes in it"
             ) from None
         _configured.update(wanted)
     scope: AbstractContextManager[Any] = tf.device(device_name(config.device))
     return scope
 
 
-def _apply(config: TrainConfig) -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(config.threads)
-    gpus = tf.config.list_physical_devices("GPU")
+def visible_gpus(config: TrainConfig) -> list[Any]:
+    """The physical GPUs that a config lets TensorFlow see.
+
+    Raises:
+        UserError: there are not so many, or they cannot be split as the config says.
+    """
+    gpus: list[Any] = tf.config.list_physical_devices("GPU")
     if config.visible_gpus != "all":
         numbers = [] if config.visible_gpus == "none" else [int(n) for n in config.visible_gpus.split(",")]
         if any(n >= len(gpus) for n in numbers):
             raise UserError(f"visible_gpus is {config.visible_gpus}, but TensorFlow sees {len(gpus)} GPUs")
-        gpus = [gpus[n] for n in numbers]
+        gpus = [gpus[n] for n in dict.fromkeys(numbers)]
+    if gpus and config.logical_devices > 1 and not config.memory_limit:
+        raise UserError(
+            f"logical_devices is {config.logical_devices}, for which a GPU needs a memory_limit, the MB of each part"
+        )
+    return gpus
+
+
+def _apply(config: TrainConfig, gpus: list[Any]) -> None:
+    if config.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(config.threads)
+    if config.visible_gpus != "all":
         tf.config.set_visible_devices(gpus, "GPU")
     for gpu in gpus:
-        if config.memory_limit or config.logical_devices > 1:
-            limit = config.memory_limit or None
-            split = [tf.config.LogicalDeviceConfiguration(memory_limit=limit)] * config.logical_devices
+        if config.memory_limit:
+            split = [tf.config.LogicalDeviceConfiguration(memory_limit=config.memory_limit)] * config.logical_devices
             tf.config.set_logical_device_configuration(gpu, split)
         else:
             tf.config.experimental.set_memory_growth(gpu, config.memory_growth)

@@ -195,13 +195,21 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
 
     def _show(self, step: int, left: float | None) -> None:
         order = ("rate", "episode_return", "evaluation", "epsilon", "loss")
-        said = "  ".join(self._said[k] for k in order if k in self._said)
+        parts = [self._said[k] for k in order if k in self._said]
+        said = "  ".join(parts)
         if self._bar:
+            while parts and len(said) > self._room():
+                said = "  ".join(parts := parts[:-1])
             self._bar.update(self._task, completed=step, said=said)
         elif left is not None and (time.monotonic() - self._told >= self._interval or step >= self._steps):
             self._told = time.monotonic()
             minutes, rest = divmod(round(left), 60)
             self.say(f"{step:,}/{self._steps:,} steps  {said}  {minutes}:{rest:02d} left")
+
+    def _room(self) -> int:
+        """Characters that a line of the terminal has for metrics, beside the steps, the time left and a short bar."""
+        counts, bar, time_left, gaps = f"{self._steps:,}/{self._steps:,} steps", 8, 7, 3
+        return self._console.width - len(self._label) - len(counts) - bar - time_left - gaps
 
 
 def stderr_line(text: str) -> None:

@@ -15,22 +15,25 @@ class Profiler:
     Args:
         directory: TensorBoard's log folder.
         program: what is profiled.
-        first: round before which the trace starts; the ones before it warm up.
+        first: round of this process before which the trace starts; the ones before it warm up.
         last: round after which it stops.
     """
 
     def __init__(self, directory: Path, program: Program, first: int = 10, last: int = 60) -> None:
-        self.directory, self.first, self.last, self._tracing = directory, first, last, False
+        self.directory, self.first, self.last = directory, first, last
+        self._rounds, self._tracing = 0, False
         with tf.summary.create_file_writer(str(directory)).as_default():
             tf.summary.graph(program.learn_function.graph)
 
     def round(self, number: int) -> None:
-        """Call before each round of updates."""
-        if number == self.first and not self._tracing:
+        """Call before each round of updates; they are counted here, as a resumed run's numbers go on."""
+        del number
+        if self._rounds == self.first:
             tf.profiler.experimental.start(str(self.directory))
             self._tracing = True
-        elif number > self.last:
+        elif self._rounds > self.last:
             self.stop()
+        self._rounds += 1
 
     def stop(self) -> None:
         """Write the trace, if one is being taken."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from rlkit.cli.listing import list_
 from rlkit.cli.plot import plot
 from rlkit.cli.render import render
 from rlkit.cli.train import train
-from rlkit.errors import UserError
+from rlkit.errors import UserError, unknown
 
 EPILOG = """\b
 Begin with:
@@ -51,9 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         code = cli.main(words, prog_name="rlkit", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
     except (UserError, click.ClickException) as error:
         if debug:
             traceback.print_exc()
@@ -66,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def tell(error: UserError | click.ClickException) -> int:
     """Print a mistake as one sentence on stderr; the exit code."""
-    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    sentence = " ".join(text.split())
-    print(
-        f"rlkit: {sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence}",
-        file=sys.stderr,
-    )
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        flags = [f for p in error.ctx.command.get_params(error.ctx) for f in (*p.opts, *p.secondary_opts)]
+        error = unknown("flag", error.option_name, [f for f in flags if f.startswith("--")])
+    text = " ".join(str(error).split())
+    if isinstance(error, click.ClickException):
+        text = " ".join(error.format_message().split()).rstrip(".")
+        text = text[:1].lower() + text[1:]
+    print(f"rlkit: {text}", file=sys.stderr)
     return 2

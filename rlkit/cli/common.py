@@ -6,13 +6,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from rlkit.config import check_bounds, coerce, kind
 from rlkit.errors import unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,9 +30,54 @@ class Help(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+        asked = not ctx.resilient_parsing and args and not args[0].startswith("-")
+        if asked and self.get_command(ctx, args[0]) is None:
             raise unknown("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
+
+
+class FieldType(click.ParamType):  # type: ignore[type-arg] # generic only in the newest click
+    """A value on the command line that is parsed, checked and refused as a config's field is."""
+
+    def __init__(self, flag: str, hint: Any, metadata: Mapping[str, Any]) -> None:  # noqa: ANN401 - an annotation
+        self.flag, self.hint, self.metadata = flag, hint, metadata
+        numbers = {"a whole number": "N", "a number": "X", "text": "TEXT", "whole numbers such as 64,64": "N,N"}
+        text = kind(hint)
+        self.name = numbers.get(text.removesuffix(" or none"), text)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        del param, ctx
+        result = coerce(self.flag, value, self.hint)
+        check_bounds(self.flag, result, self.metadata)
+        return result
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return self.name
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        del ctx, param
+        words = typing.get_args(self.hint) if typing.get_origin(self.hint) is typing.Literal else ()
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def count(flag: str, low: int = 1) -> FieldType:
+    """The type of an option that takes a whole number of at least `low`."""
+    return FieldType(flag, int, {"low": low, "high": None, "above": None})
+
+
+class Name(click.Choice[str]):
+    """One of a few names; another one is answered with the nearest."""
+
+    def __init__(self, what: str, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self.what = what
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        del param, ctx
+        if value not in self.choices:
+            raise unknown(self.what, value, self.choices)
+        return value
 
 
 def run_argument(command: F) -> F:
@@ -51,9 +99,8 @@ def checkpoint_options(command: F) -> F:
         metavar="WHICH",
         help="best (by evaluation), last, or a step's number.",
     )(command)
-    return click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the episodes.")(
-        command
-    )
+    seed = click.option("--seed", default=0, show_default=True, type=count("--seed", 0), help="Seed of the episodes.")
+    return seed(command)
 
 
 def print_json(value: Mapping[str, object]) -> None:

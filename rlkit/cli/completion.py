@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from rlkit.cli.common import Name
+
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(short_help="Print a shell's completion script.", epilog="For bash: rlkit completion bash >> ~/.bashrc")
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=Name("shell", SHELLS))
 def completion(shell: str) -> None:
     """Print the script that teaches a shell to complete rlkit's words."""
     from rlkit.cli import cli

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_options, json_option, print_json, quiet_import, run_argument
+from rlkit.cli.common import checkpoint_options, count, json_option, print_json, quiet_import, run_argument
 
 
 @click.command(short_help="Report the returns of greedy episodes.")
 @run_argument
-@click.option("--episodes", default=100, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--episodes", default=100, show_default=True, type=count("--episodes"), help="How many.")
 @checkpoint_options
 @json_option
 def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, as_json: bool) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import json_option, print_json
+from rlkit.cli.common import Name, json_option, print_json
 
 KINDS = ("agents", "envs", "presets", "runs")
 
 
 @click.command("list", short_help="List agents, envs, presets, runs.")
-@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.argument("kind", type=Name("kind", KINDS), required=False)
 @click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs are.")
 @json_option
 def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from rlkit.cli.common import Name
 from rlkit.errors import UserError
 
 
 @click.command(short_help="Draw learning curves.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .png or .svg.  [RUN/plots/...png]")
-@click.option("--x", default="steps", show_default=True, type=click.Choice(["steps", "seconds"]), help="Over what.")
+@click.option("--x", default="steps", show_default=True, type=Name("--x", ["steps", "seconds"]), help="Over what.")
 @click.option(
     "--y",
     help="evaluation, or a column of metrics.csv such as loss.  [evaluation if there is one, else episode_return]",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_options, quiet_import, run_argument
+from rlkit.cli.common import checkpoint_options, count, quiet_import, run_argument
 from rlkit.errors import UserError
 
 
@@ -14,7 +14,7 @@ from rlkit.errors import UserError
 @run_argument
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
 @click.option("--human", is_flag=True, help="Play live in a window instead.")
-@click.option("--episodes", default=1, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
 @checkpoint_options
 def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlkit.cli.common import Help, json_option, print_json, quiet_import, say
+from rlkit.cli.common import FieldType, Help, count, json_option, print_json, quiet_import, say
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,33 +21,12 @@ if TYPE_CHECKING:
 GROUPS = {"env": "Env", "training": "Training", "agent": "Agent", "logging": "Logging", "device": "Device"}
 
 
-class FieldType(click.ParamType):
-    """A config field's value on the command line, checked as the config checks it."""
+class Number(FieldType):
+    """For an argument whose default is a whole number, which need not mean that others are refused."""
 
-    def __init__(self, flag: str, hint: Any, metadata: Mapping[str, Any]) -> None:  # noqa: ANN401 - an annotation
-        from rlkit.config import kind
-
-        self.flag, self.hint, self.metadata = flag, hint, metadata
-        numbers = {
-            "a whole number": "N",
-            "a number": "X",
-            "text": "TEXT",
-            "whole numbers such as 64,64": "N,N",
-        }
-        text = kind(hint)
-        self.name = numbers.get(text.removesuffix(" or none"), text)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
-        from rlkit.config import check_bounds, coerce
-
-        del param, ctx
-        result = coerce(self.flag, value, self.hint)
-        check_bounds(self.flag, result, self.metadata)
-        return result
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        del param, ctx
-        return self.name
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:  # noqa: ANN401 - click's
+        number: float = super().convert(value, param, ctx)
+        return int(number) if number.is_integer() else number
 
 
 class FieldOption(click.Option):
@@ -87,14 +66,29 @@ class Agents(Help):
 
         if cmd_name not in agent_summaries():
             return None
-        return agent_command(cmd_name, ctx.meta.get("rlkit.env"))
+        try:
+            return agent_command(cmd_name, ctx.meta.get("rlkit.env"))
+        except UserError:
+            if ctx.resilient_parsing:  # a shell completes the line before it is right
+                return agent_command(cmd_name, None)
+            raise
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            agents = ", ".join(self.list_commands(ctx))
+            raise UserError(
+                f"{error.option_name} comes after the agent's name, rlkit train AGENT {error.option_name}, "
+                f"or is unknown; AGENT is {agents}"
+            ) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         from rlkit.errors import unknown
 
-        if args and args[0] not in self.list_commands(ctx):
+        if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
             raise unknown("agent", args[0], self.list_commands(ctx))
         for word, following in itertools.pairwise([*args, ""]):
             if word == "--env" or word.startswith("--env="):
@@ -104,7 +98,7 @@ class Agents(Help):
 
 @click.group(cls=Agents, invoke_without_command=True, epilog="Each agent has its own flags: rlkit train dqn --help")
 @click.option("--resume", "path", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run exactly.")
-@click.option("--steps", type=click.IntRange(1), help="With --resume: go on to this step.")
+@click.option("--steps", type=count("--steps"), help="With --resume: go on to this step.")
 @json_option
 @click.pass_context
 def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> None:
@@ -112,6 +106,9 @@ def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: boo
     if ctx.invoked_subcommand:
         if path:
             raise UserError(f"--resume takes the agent from the run: say rlkit train --resume {path}")
+        if steps or as_json:
+            flag = "--steps" if steps else "--json"
+            raise UserError(f"{flag} comes after the agent's name: say rlkit train {ctx.invoked_subcommand} {flag}")
         return
     if path is None:
         raise UserError("name an agent to train, such as rlkit train dqn --env CartPole-v1, or --resume RUN")
@@ -124,16 +121,8 @@ def agent_command(agent: str, env: str | None) -> click.Command:
     """The command that trains an agent, with the env's arguments as flags if the env is known."""
     from rlkit.experiments.catalogue import agent_summaries, config_class, env_arguments
 
-    cls = config_class(agent)
-    options: list[click.Parameter] = [*field_options(cls)]
-    taken = {o.name for o in options}
-    for name, default in (env_arguments(env) if env else {}).items():
-        if name not in taken and (default is None or isinstance(default, bool | int | float | str)):
-            options.append(env_option(name, default))
-    text = agent_summaries()[agent]
-    if not env:
-        text += "\n\nWith --env ENV, the env's own arguments are flags too."
-    options += [
+    options: list[click.Parameter] = [
+        *field_options(config_class(agent)),
         click.Option(
             ["--preset"], default="auto", show_default=True, help="A preset's name, none, or auto: the env's."
         ),
@@ -153,9 +142,20 @@ def agent_command(agent: str, env: str | None) -> click.Command:
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
     ]
+    taken = {word for o in options for word in (o.name, *(flag[2:].replace("-", "_") for flag in o.opts))}
+    found = env_arguments(env) if env else {}
+    of_env = [
+        name
+        for name, default in found.items()
+        if name not in taken and (default is None or isinstance(default, bool | int | float | str))
+    ]
+    options += [env_option(name, found[name]) for name in of_env]
+    text = agent_summaries()[agent]
+    if not env:
+        text += "\n\nWith --env ENV, the env's own arguments are flags too."
 
     def callback(**values: Any) -> None:  # noqa: ANN401 - click's
-        start(agent, values, {o.name for o in options if isinstance(o, FieldOption) and o.name not in taken})
+        start(agent, values, set(of_env))
 
     return AgentCommand(agent, params=options, callback=callback, help=text, short_help=agent_summaries()[agent])
 
@@ -207,17 +207,19 @@ def complete_env(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def env_option(name: str, default: object) -> FieldOption:
     """An option for an argument of the env."""
     flag = "--" + name.replace("_", "-")
-    text = f"Argument {name} of the env.  [{str(default).lower() if default is None or isinstance(default, bool) else default}]"
+    shown = str(default).lower() if default is None or isinstance(default, bool) else default
+    text = f"Argument {name} of the env.  [{shown}]"
     if isinstance(default, bool):
         return FieldOption([f"{flag}/--no-{flag[2:]}", name], default=None, help=text, group="env")
-    hint = str if default is None else type(default)
+    if default is None:  # any type will do
+        return FieldOption([flag, name], type=literal, metavar="VALUE", default=None, help=text, group="env")
     bounds = {"low": None, "high": None, "above": None}
-    return FieldOption([flag, name], type=FieldType(flag, hint, bounds), default=None, help=text, group="env")
+    kind = Number(flag, float, bounds) if isinstance(default, int) else FieldType(flag, type(default), bounds)
+    return FieldOption([flag, name], type=kind, default=None, help=text, group="env")
 
 
-def start(agent: str, values: dict[str, Any], env_options: set[str | None]) -> None:
+def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
     """Train as the parsed options say."""
-    from rlkit.experiments.catalogue import config_class
     from rlkit.experiments.configuration import resolve
 
     own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
@@ -226,13 +228,12 @@ def start(agent: str, values: dict[str, Any], env_options: set[str | None]) -> N
     env_args = {k: v for k, v in given.items() if k in env_options}
     if env_args:
         fields["env_args"] = {**fields.get("env_args", {}), **env_args}
-    if own["seeds"] and "seed" in fields:
+    if own["seeds"] is not None and "seed" in fields:
         raise UserError("--seed and --seeds exclude each other")
-    seeds = parse_seeds(own["seeds"]) if own["seeds"] else [None]
+    seeds = [None] if own["seeds"] is None else parse_seeds(own["seeds"])
     env = fields.pop("env", None)
     source = {"preset": own["preset"], "config": own["file"]}
     resolve(agent, env, fields=fields, **source)
-    del config_class
     with quiet_import():
         from rlkit.experiments import training
     runs = []
@@ -243,7 +244,7 @@ def start(agent: str, values: dict[str, Any], env_options: set[str | None]) -> N
             agent,
             env,
             run_dir=own["run_dir"],
-            say=lambda text, label=label: say(label + text),
+            say=labelled(label),
             progress=label,
             **source,
             **seeded,
@@ -252,6 +253,11 @@ def start(agent: str, values: dict[str, Any], env_options: set[str | None]) -> N
         if run.status == "interrupted":
             break
     conclude(runs, own["as_json"])
+
+
+def labelled(label: str) -> Callable[[str], None]:
+    """What tells people about one run of several, behind its label."""
+    return lambda text: say(label + text)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -284,9 +290,12 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise UserError(f"--seeds is {text!r}, expected numbers such as 0-9 or 0,3,5")
-        seeds += range(int(first), int(last if dash else first) + 1)
+        ends = [first, last if dash else first]
+        if not all(end.isdecimal() and len(end) < 11 and int(end) < 2**31 for end in ends) or int(ends[1]) < int(
+            ends[0]
+        ):
+            raise UserError(f"--seeds is {text!r}, expected numbers below 2^31 such as 0-9 or 0,3,5")
+        seeds += range(int(ends[0]), int(ends[1]) + 1)
     if len(set(seeds)) != len(seeds):
         raise UserError(f"--seeds is {text!r}, which names a seed twice")
     return seeds
@@ -327,8 +336,9 @@ def print_results(results: list[tuple[Run, Any]]) -> None:
         if result is not None:
             low, high = result.interval
             click.echo(
-                f"  best agent, of step {result.step:,}: mean return {result.mean:.1f} over {len(result.returns)} fresh "
-                f"episodes (95% interval {low:.1f} to {high:.1f}, standard deviation {result.std:.1f})"
+                f"  best agent, of step {result.step:,}, over {len(result.returns)} fresh episodes:\n"
+                f"  mean return {result.mean:.1f}, 95% interval {low:.1f} to {high:.1f}, "
+                f"standard deviation {result.std:.1f}"
             )
     means = [result.mean for _, result in results if result is not None]
     if len(means) > 1:
