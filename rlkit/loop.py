@@ -69,7 +69,8 @@ class Program:
         self.metrics: list[str] = []
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [c.gradient_steps, c.batch_size]
-        forward = numpy_forward(agent.q) if num_envs == 1 and hasattr(agent, "q") else None
+        network = getattr(agent, "q", None)
+        forward = numpy_forward(network) if network is not None and num_envs == 1 else None
 
         @tf.function(input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNTS], jit_compile=c.jit)
         def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
@@ -98,7 +99,7 @@ class Program:
             self.traces += 1
             metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(now[0], now[1]))
             self.metrics = list(metrics)
-            weights = [tf.identity(w) for w in agent.q.trainable_weights] if forward else []
+            weights = [tf.identity(w) for w in network.trainable_weights] if network and forward else []
             return [tf.stack(list(metrics.values())), *weights]
 
         @tf.function(input_signature=[COUNT], jit_compile=True)

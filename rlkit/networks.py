@@ -53,7 +53,8 @@ def q_network(
 ) -> keras.Model:
     """A network from a batch of observations to the value of each action, [B, A] float32.
 
-    Observations are flattened; Discrete ones become one-hot, uint8 ones are scaled to [0, 1]. The hidden layers are dense with ReLU; `dueling` splits the last one in two streams.
+    Observations are flattened; Discrete ones become one-hot, uint8 ones are scaled to [0, 1]. The hidden layers are
+    dense with ReLU; `dueling` splits the last one in two streams.
 
     Args:
         observation_space: Box or Discrete.
