@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from rlkit import agents, envs, run
 from rlkit.agent import Agent
 from rlkit.checkpoint import Checkpointer
@@ -128,9 +130,9 @@ def train(
         UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
     """
     resolved, taken = resolve(agent, env, preset=preset, config=Path(config) if config else None, fields=fields)
-    say(f"preset: {taken}" if taken else "preset: none, the defaults")
     with _Session(agent, resolved, say) as session:
         directory = run.create(Path(run_dir), agent, resolved.env, resolved.seed, resolved.to_dict())
+        say(f"preset: {taken}" if taken else "preset: none, the defaults")
         return session.train(directory, progress=progress)
 
 
@@ -191,13 +193,13 @@ class _Session(contextlib.ExitStack):
         except BaseException:
             self.close()
             raise
-        self.say(f"replay: {c.buffer_size:,} transitions, {size_text(self.replay.nbytes)} of memory")
         return self
 
     def train(self, directory: RunDirectory, *, progress: str | None, resuming: bool = False) -> Run:
         """Train in a run's folder until the run ends one way or another."""
         c = self.config
         with directory.lock():
+            self.say(f"replay: {c.buffer_size:,} transitions, {size_text(self.replay.nbytes)} of memory")
             checkpointer = Checkpointer(directory.checkpoints, self.agent, self.replay, c.keep_checkpoints)
             observers: list[Observer] = []
             loop = HostLoop(self.agent, self.envs, self.replay, checkpointer, self._evaluator(), observers)
@@ -212,7 +214,7 @@ class _Session(contextlib.ExitStack):
             directory.update(
                 status="running",
                 versions=run.versions(),
-                threads=c.threads,
+                threads=tf.config.threading.get_intra_op_parallelism_threads(),
                 onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
             )
             observers += [CsvObserver(directory.path), TensorBoardObserver(directory.path)]

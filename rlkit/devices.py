@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import tensorflow as tf
@@ -65,7 +65,8 @@ def visible_gpus(config: TrainConfig) -> list[Any]:
 
 def _apply(config: TrainConfig, gpus: list[Any]) -> None:
     if config.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(config.threads)
+        with suppress(RuntimeError):  # TensorFlow has started and keeps its threads: that alone stops nobody
+            tf.config.threading.set_intra_op_parallelism_threads(config.threads)
     if config.visible_gpus != "all":
         tf.config.set_visible_devices(gpus, "GPU")
     for gpu in gpus:

@@ -148,6 +148,16 @@ class RoundObserver(Protocol):
         ...
 
 
+@contextmanager
+def closing_profile(profiler: RoundObserver | None) -> Iterator[None]:
+    """Stop a profiler at the end, however it comes."""
+    try:
+        yield
+    finally:
+        if profiler:
+            profiler.stop()
+
+
 class HostLoop:
     """Acts, stores, learns, and calls on observers, evaluation and checkpoints when their steps have come.
 
@@ -196,7 +206,7 @@ class HostLoop:
             UserError: the loss is not finite, or a file cannot be written.
         """
         self._clock_start = time.monotonic() - self.seconds
-        with self._interruptible():
+        with self._interruptible(), closing_profile(self.profiler):
             if self.saved_at < 0:
                 self.save()
             while self.step < self.config.steps:
@@ -279,8 +289,6 @@ class HostLoop:
         return target is not None and evaluation.mean >= target
 
     def _finish(self, status: str) -> str:
-        if self.profiler:
-            self.profiler.stop()
         if self.saved_at != self.step:
             self.save()
         return status

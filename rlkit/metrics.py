@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -210,8 +209,3 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
         """Characters that a line of the terminal has for metrics, beside the steps, the time left and a short bar."""
         counts, bar, time_left, gaps = f"{self._steps:,}/{self._steps:,} steps", 8, 7, 3
         return self._console.width - len(self._label) - len(counts) - bar - time_left - gaps
-
-
-def stderr_line(text: str) -> None:
-    """One line for people on stderr, where stdout belongs to results."""
-    print(text, file=sys.stderr)

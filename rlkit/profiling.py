@@ -19,7 +19,7 @@ class Profiler:
         last: round after which it stops.
     """
 
-    def __init__(self, directory: Path, program: Program, first: int = 10, last: int = 60) -> None:
+    def __init__(self, directory: Path, program: Program, first: int = 3, last: int = 53) -> None:
         self.directory, self.first, self.last = directory, first, last
         self._rounds, self._tracing = 0, False
         with tf.summary.create_file_writer(str(directory)).as_default():

@@ -79,7 +79,7 @@ class OneEnv(VectorEnv):
 
 def has_native(env: str) -> bool:
     """Whether the registered env has a vector version of its own."""
-    return gymnasium.spec(env).vector_entry_point is not None
+    return gymnasium.spec(env.rpartition(":")[2]).vector_entry_point is not None
 
 
 def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
@@ -111,10 +111,10 @@ def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectori
         if num_envs == 1:
             return OneEnv(make)
         return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
-    except TypeError as error:
-        raise UserError(f"{env} refuses its arguments {arguments}: {error}") from error
-    except gymnasium.error.DependencyNotInstalled as error:
+    except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"{env} cannot be made: {error}") from error
+    except (TypeError, ValueError, AssertionError, LookupError) as error:
+        raise UserError(f"{env} refuses its arguments {arguments}: {error!r}") from error
 
 
 class Environments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import io
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from rlkit.cli import main
 from rlkit.cli.train import labelled, parse_seeds
 from rlkit.config import TrainConfig
 from rlkit.errors import UserError
+from rlkit.metrics import ProgressObserver
 from rlkit.run import FORMAT, RunDirectory, create
 
 CARTPOLE = ("train", "dqn", "--env", "CartPole-v1")
@@ -762,6 +764,30 @@ def test_a_mistake_in_a_real_process_is_one_sentence() -> None:
     command = [sys.executable, "-m", "rlkit", *CARTPOLE, "--gamma", "1.5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert sentence(Said(done.returncode, done.stdout, done.stderr)).startswith("--gamma is 1.5")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 110])
+def test_progress_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with ProgressObserver(150_000, label="seed 3: ") as progress:
+        progress.evaluation(20_000, [-123.456])
+        progress.row(20_001, {"loss": 0.123456, "episode_return": -123.456, "epsilon": 0.123456}, 1.0)
+    *_, last = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.getvalue()).rstrip().splitlines()
+    assert len(last) <= columns
+    assert last.startswith("seed 3: 20,001/150,000 steps ")
+    assert "━━━━━" in last
+    assert ("steps/s" in last) == (columns > 60)
+    assert ("eval" in last, "loss" in last) == (columns > 100, False)
+    assert "…" not in last
 
 
 # ---- completion

@@ -93,7 +93,7 @@ def test_names_are_the_newest_versions_in_order() -> None:
     stems = [re.sub(r"-v\d+$", "", name) for name in names]
     assert len(set(stems)) == len(stems)
     # Versions count as numbers, and a namespace's env is another one.
-    for name in ("test/New-v9", "test/New-v10", "other/New-v1"):
+    for name in ("test/New-v10", "test/New-v9", "other/New-v1"):
         gymnasium.register(name, entry_point="module:Env")
     assert set(envs.names()) - set(names) == {"test/New-v10", "other/New-v1"}
 
