@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 
-WARM_UP = 2_000
-"""Steps before the clock starts."""
+WARM_UP = 5_000
+"""Steps before the clock starts, and between the rows of metrics that tell the time; the peer writes none."""
 
 
 def rlkit_rate(steps: int) -> float:
@@ -32,7 +32,7 @@ def rlkit_rate(steps: int) -> float:
             "dqn", "CartPole-v1", run_dir=folder, preset="none", num_envs=1, hidden=(120, 84), batch_size=128,
             train_interval=10, gradient_steps=1, learning_starts=1_000, buffer_size=10_000, target_interval=500,
             learning_rate=2.5e-4, epsilon_duration=(WARM_UP + steps) / 2, steps=WARM_UP + steps, eval_interval=0,
-            checkpoint_interval=10**9, log_interval=1_000, threads=1,
+            checkpoint_interval=10**9, log_interval=WARM_UP, threads=1,
         )  # fmt: skip
         for line in (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]:
             step, seconds = line.split(",")
@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--only", choices=["rlkit", "sb3"], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.steps % WARM_UP:
+        parser.error(f"--steps is {options.steps}, expected a multiple of {WARM_UP}")
     if options.only:
         print((rlkit_rate if options.only == "rlkit" else sb3_rate)(options.steps))
         return
