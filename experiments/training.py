@@ -13,7 +13,6 @@ from typing import Any
 import tensorflow as tf
 
 from rlkit import agents, envs, run
-from rlkit.agent import Agent
 from rlkit.checkpoint import Checkpointer
 from rlkit.config import ReplayConfig, build
 from rlkit.devices import configure
@@ -63,9 +62,8 @@ class Run:
         """
         with configure(self.config):
             probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
-            agent = make_agent(
-                self.directory.agent, self.config, probe.single_observation_space, probe.single_action_space
-            )
+            make = agents.agent_class(self.directory.agent)
+            agent = make(self.config, probe.single_observation_space, probe.single_action_space)
             step = Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
             policy = compile_policy(agent, probe.single_observation_space, num_envs)
             probe.close()
@@ -94,11 +92,6 @@ class Run:
             text = json.dumps({"checkpoint": checkpoint, **result.to_dict()})
             run.replace_text(self.path / "evaluation.json", text + "\n")
         return result
-
-
-def make_agent(name: str, config: ReplayConfig, observation_space: Any, action_space: Any) -> Agent:  # noqa: ANN401 - spaces
-    """The agent of a name for an env's spaces, UserError where it cannot learn on them."""
-    return agents.agent_class(name)(config, observation_space, action_space)
 
 
 def train(
@@ -187,7 +180,8 @@ class _Session(contextlib.ExitStack):
             self.enter_context(configure(c))
             vector = make_vector(c.env, c.env_args, c.num_envs, c.vectorization)
             self.callback(vector.close)
-            self.agent = make_agent(self.name, c, vector.single_observation_space, vector.single_action_space)
+            make = agents.agent_class(self.name)
+            self.agent = make(c, vector.single_observation_space, vector.single_action_space)
             self.envs = Environments(vector, c.seed)
             self.replay = Replay(c.buffer_size, c.num_envs, vector.single_observation_space, c.n_step, c.gamma)
         except BaseException:

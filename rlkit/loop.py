@@ -65,7 +65,7 @@ class Program:
 
     def __init__(self, agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> None:
         c = agent.config
-        self.config, self.traces = c, 0
+        self.traces = 0
         self.metrics: list[str] = []
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [c.gradient_steps, c.batch_size]
@@ -110,10 +110,10 @@ class Program:
                 lambda number: draws(c.seed, Purpose.REPLAY, number, lead), rounds, fn_output_signature=tf.uint32
             )
 
-        self._concrete = {f: f.get_concrete_function() for f in (act, learn, draw)}
-        self._act, self._learn, self._draw = (call_flat(f) for f in self._concrete.values())
+        self.learn_function = learn.get_concrete_function()
+        self._learn = call_flat(self.learn_function)
+        self._act, self._draw = (call_flat(f.get_concrete_function()) for f in (act, draw))
         self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
-        self.learn_function = self._concrete[learn]
         self._actor = HostActor(cast("EpsilonGreedyAgent", agent), forward) if forward else None
 
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
