@@ -14,6 +14,17 @@ from rlkit.errors import UserError, unknown
 if __name__ != "rlkit.envs":
     raise ImportError("import rlkit.envs, not envs")
 
+OWN: dict[str, dict[str, Any]] = {
+    "rlkit/NumberTriangle-v0": {"entry_point": "rlkit.envs.number_triangle:NumberTriangleEnv"},
+    "rlkit/FiniteMDP-v0": {"entry_point": "rlkit.envs.finite:SavedFiniteEnv"},
+    "rlkit/Garnet-v0": {"entry_point": "rlkit.envs.garnet:GarnetEnv", "max_episode_steps": 100},
+}
+"""rlkit's own envs, and how they are registered; each is imported when it is made."""
+
+for _id, _how in OWN.items():
+    if _id not in gymnasium.registry:  # as it is where this module is loaded again
+        gymnasium.register(_id, **_how)
+
 EXTRAS = {"box2d": "box2d", "pygame": "video"}
 """Which extra of rlkit installs a module that an env imports."""
 

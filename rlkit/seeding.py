@@ -23,6 +23,10 @@ class Purpose(IntEnum):
     EVALUATION_ENV = 4
     BOOTSTRAP = 5
     ACTIONS = 6
+    TRIANGLE = 7
+    GARNET = 8
+    OUTCOMES = 9
+    COIN = 10
 
 
 _PURPOSES = 64
