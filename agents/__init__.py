@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from rlkit.config import ReplayConfig
+from rlkit.config import TrainConfig
 from rlkit.errors import unknown
 
 if TYPE_CHECKING:
@@ -29,6 +29,36 @@ REGISTRY = {
         "rlkit.agents.dqn:DQN",
         "Deep Q-network (Mnih et al. 2015); Double, dueling and n-step as switches.",
     ),
+    "q-learning": Entry(
+        "rlkit.agents.tabular_config:QLearningConfig",
+        "rlkit.agents.tabular:Tabular",
+        "Tabular Q-learning (Watkins 1989); n-step or with traces.",
+    ),
+    "double-q-learning": Entry(
+        "rlkit.agents.tabular_config:DoubleQLearningConfig",
+        "rlkit.agents.tabular:Tabular",
+        "Tabular double Q-learning (van Hasselt 2010); n-step.",
+    ),
+    "sarsa": Entry(
+        "rlkit.agents.tabular_config:SarsaConfig",
+        "rlkit.agents.tabular:Tabular",
+        "Tabular SARSA (Rummery and Niranjan 1994); n-step or with traces.",
+    ),
+    "expected-sarsa": Entry(
+        "rlkit.agents.tabular_config:ExpectedSarsaConfig",
+        "rlkit.agents.tabular:Tabular",
+        "Tabular expected SARSA (van Seijen et al. 2009); n-step or with traces.",
+    ),
+    "monte-carlo": Entry(
+        "rlkit.agents.tabular_config:MonteCarloConfig",
+        "rlkit.agents.tabular:Tabular",
+        "Tabular Monte-Carlo control, first or every visit, by mean or step size.",
+    ),
+    "layered-q-iteration": Entry(
+        "rlkit.agents.tabular_config:LayeredQIterationConfig",
+        "rlkit.agents.tabular:Tabular",
+        "Q from trials alone, the last step of an episode first, for envs such as the number triangle.",
+    ),
 }
 
 
@@ -39,9 +69,9 @@ def entry(name: str) -> Entry:
     return REGISTRY[name]
 
 
-def config_class(name: str) -> type[ReplayConfig]:
+def config_class(name: str) -> type[TrainConfig]:
     """The agent's config class; loads no TensorFlow."""
-    return cast("type[ReplayConfig]", _load(entry(name).config))
+    return cast("type[TrainConfig]", _load(entry(name).config))
 
 
 def agent_class(name: str) -> AgentFactory:

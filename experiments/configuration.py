@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkit import agents, envs
-from rlkit.config import ReplayConfig, build, read_toml
+from rlkit.config import TrainConfig, build, read_toml
 from rlkit.errors import UserError
 from rlkit.experiments import presets
 
@@ -19,7 +19,7 @@ def resolve(
     preset: str = "auto",
     config: Path | None = None,
     fields: Mapping[str, Any] | None = None,
-) -> tuple[ReplayConfig, str | None]:
+) -> tuple[TrainConfig, str | None]:
     """The config of a run, and the name of the preset that it took.
 
     Args:

@@ -8,23 +8,32 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import tensorflow as tf
 
 from rlkit import agents, envs, run
+from rlkit.agent import Agent, Learner
+from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
-from rlkit.config import ReplayConfig, build
+from rlkit.config import ReplayConfig, TrainConfig, build
 from rlkit.devices import configure
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
-from rlkit.loop import HostLoop, compile_policy
+from rlkit.experiments.regret import Regret, model_of
+from rlkit.loop import HostLoop, Loop, compile_policy
 from rlkit.metrics import CsvObserver, Observer, ProgressObserver, TensorBoardObserver
 from rlkit.profiling import Profiler
 from rlkit.replay import Replay, size_text
 from rlkit.run import RunDirectory
+from rlkit.simulation import Simulator, simulator
+from rlkit.tabular_loop import TabularLoop
 from rlkit.vector import Environments, make_vector
+
+if TYPE_CHECKING:
+    from rlkit.agents.tabular import Tabular
+    from rlkit.mdp import FiniteMDP
 
 EVALUATION_ENVS = 100
 """Most envs that an evaluation runs at once."""
@@ -41,7 +50,7 @@ class Run:
     """A run on disk, to evaluate and play."""
 
     directory: RunDirectory
-    config: ReplayConfig
+    config: TrainConfig
 
     @property
     def path(self) -> Path:
@@ -53,6 +62,20 @@ class Run:
         """How training ended: finished, solved, interrupted, failed, killed; or running."""
         return self.directory.status
 
+    def agent(self, checkpoint: str = "best") -> tuple[Learner, int]:
+        """The trained agent, and the step that it was saved at.
+
+        Args:
+            checkpoint: "best", "last" or a step's number.
+        """
+        probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
+        try:
+            make = agents.agent_class(self.directory.agent)
+            agent = make(self.config, probe.single_observation_space, probe.single_action_space)
+        finally:
+            probe.close()
+        return agent, Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
+
     def policy(self, num_envs: int = 1, checkpoint: str = "best") -> tuple[Policy, int]:
         """The greedy policy for N observations, and the step that it was saved at.
 
@@ -61,10 +84,8 @@ class Run:
             checkpoint: "best", "last" or a step's number.
         """
         with configure(self.config):
+            agent, step = self.agent(checkpoint)
             probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
-            make = agents.agent_class(self.directory.agent)
-            agent = make(self.config, probe.single_observation_space, probe.single_action_space)
-            step = Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
             policy = compile_policy(agent, probe.single_observation_space, num_envs)
             probe.close()
         return policy, step
@@ -159,7 +180,7 @@ def load(path: str | Path) -> Run:
     return Run(directory, read_config(directory))
 
 
-def read_config(directory: RunDirectory) -> ReplayConfig:
+def read_config(directory: RunDirectory) -> TrainConfig:
     """A run's config, checked."""
     config = build(agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     envs.find(config.env)
@@ -169,7 +190,7 @@ def read_config(directory: RunDirectory) -> ReplayConfig:
 class _Session(contextlib.ExitStack):
     """All that a run needs in memory, made and checked before its folder exists."""
 
-    def __init__(self, agent: str, config: ReplayConfig, say: Say) -> None:
+    def __init__(self, agent: str, config: TrainConfig, say: Say) -> None:
         super().__init__()
         self.name, self.config, self.say = agent, config, say
 
@@ -182,28 +203,60 @@ class _Session(contextlib.ExitStack):
             self.callback(vector.close)
             make = agents.agent_class(self.name)
             self.agent = make(c, vector.single_observation_space, vector.single_action_space)
+            model = model_of(c.env, c.env_args, c.gamma) if isinstance(c, ReplayConfig | TabularConfig) else None
+            self.regret = Regret(model, self.agent, vector.single_observation_space) if model else None
             self.envs = Environments(vector, c.seed)
-            self.replay = Replay(c.buffer_size, c.num_envs, vector.single_observation_space, c.n_step, c.gamma)
+            self.replay: Replay | None = None
+            self.source: Environments | Simulator = self.envs
+            if isinstance(c, TabularConfig):
+                self.source = self._source(c, model)
+            elif isinstance(c, ReplayConfig):
+                space = vector.single_observation_space
+                self.replay = Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma)
         except BaseException:
             self.close()
             raise
         return self
 
+    def _source(self, config: TabularConfig, model: FiniteMDP | None) -> Environments | Simulator:
+        """Where a tabular learner's transitions come from."""
+        if config.simulate == "env":
+            return self.envs
+        limit = envs.find(config.env).max_episode_steps or 0
+        tables = simulator(model, limit) if model else None
+        if tables is not None:
+            self.say("simulate: the env's model, in compiled code")
+            return tables
+        if config.simulate == "model":
+            raise UserError(f"simulate is model, but env {config.env!r} has none that can be sampled: take env")
+        self.say("simulate: the env itself, which has no model that can be sampled")
+        return self.envs
+
+    def _loop(self, directory: RunDirectory, observers: list[Observer]) -> Loop:
+        c = self.config
+        checkpointer = Checkpointer(directory.checkpoints, self.agent, self.replay, c.keep_checkpoints)
+        evaluator = self._evaluator()
+        if self.replay is None:
+            return TabularLoop(cast("Tabular", self.agent), self.source, checkpointer, evaluator, observers)
+        self.say(
+            f"replay: {self.replay.rows * self.replay.num_envs:,} transitions, {size_text(self.replay.nbytes)} of memory"
+        )
+        return HostLoop(cast("Agent", self.agent), self.envs, self.replay, checkpointer, evaluator, observers)
+
     def train(self, directory: RunDirectory, *, progress: str | None, resuming: bool = False) -> Run:
         """Train in a run's folder until the run ends one way or another."""
         c = self.config
         with directory.lock():
-            self.say(f"replay: {c.buffer_size:,} transitions, {size_text(self.replay.nbytes)} of memory")
-            checkpointer = Checkpointer(directory.checkpoints, self.agent, self.replay, c.keep_checkpoints)
             observers: list[Observer] = []
-            loop = HostLoop(self.agent, self.envs, self.replay, checkpointer, self._evaluator(), observers)
+            loop = self._loop(directory, observers)
+            loop.regret = self.regret
             if resuming:
                 self._tell_changes(directory)
                 loop.restore(self.say)
                 CsvObserver.cut(directory.path, loop.step)
                 directory.write_config(c.to_dict())
                 self.say(f"resumed at step {loop.step:,}")
-            elif not self.envs.saves_exactly():
+            elif self.source is self.envs and not self.envs.saves_exactly():
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             directory.update(
                 status="running",
@@ -212,7 +265,7 @@ class _Session(contextlib.ExitStack):
                 onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
             )
             observers += [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
-            if c.profile:
+            if c.profile and isinstance(loop, HostLoop):
                 loop.profiler = Profiler(directory.path, loop.program)
             status = "failed"
             try:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import tensorflow as tf
 
-from rlkit.config import ReplayConfig
+from rlkit.config import ReplayConfig, TrainConfig
 
 
 class Clock(NamedTuple):
@@ -35,11 +35,26 @@ class Transition(NamedTuple):
     """The real observation after the last of the n steps, never one after a reset."""
 
 
-class Agent(Protocol):
-    """A learner as the loops see it: pure TensorFlow on fixed shapes.
+class Learner(Protocol):
+    """What every loop and every evaluation knows of an agent: its config, and its greedy policy.
 
-    It is a tf.Module that builds every variable on construction, so that one checkpoint saves it all. `act` and
-    `learn` are traced by the loop that uses them, so they must not depend on Python state that changes.
+    It is a tf.Module that builds every variable on construction, so that one checkpoint saves it all.
+    """
+
+    @property
+    def config(self) -> TrainConfig:
+        """Its fields."""
+        ...
+
+    def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
+        """Actions for N observations, [N] int32; with `explore`, of the behaviour policy, else greedy."""
+        ...
+
+
+class Agent(Protocol):
+    """A learner from a replay buffer: a `Learner` in pure TensorFlow on fixed shapes.
+
+    `act` and `learn` are traced by the loop that uses them, so they must not depend on Python state that changes.
     """
 
     config: ReplayConfig
@@ -62,7 +77,7 @@ class AgentFactory(Protocol):
 
     def __call__(
         self,
-        config: ReplayConfig,
+        config: Any,  # noqa: ANN401 - of the class that belongs to the agent
         observation_space: gymnasium.Space[Any],
         action_space: gymnasium.Space[Any],
-    ) -> Agent: ...
+    ) -> Learner: ...

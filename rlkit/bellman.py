@@ -513,7 +513,7 @@ def restrict(mdp: FiniteMDP, policy: np.ndarray, dtype: type = np.float64, into:
     if not 0 < len(unroll) < UNEVEN:
         _begin_rows(mdp.indptr, mdp.terminal, policy, mdp.actions, begin)
     arrays = (unroll, mdp.indptr, mdp.indices, mdp.weights, policy, mdp.actions, begin, to, share)
-    if mdp.nnz < SERIAL_BELOW:
+    if mdp.nnz < SERIAL_BELOW * mdp.actions:
         _copy_rows(*arrays, 0, mdp.states)
     else:
         _restrict(*arrays)
@@ -559,7 +559,8 @@ def propagate(mdp: FiniteMDP, rows: Rows, e: np.ndarray, new: np.ndarray, x: np.
     """new = gamma P e and x += new for a policy's rows; the lowest and highest of new. All [S], float32 or float64."""
     unroll = unrolled(mdp) if not mdp.terminal.any() else ()
     arguments = (unroll, *rows, mdp.gamma, e, new, x)
-    low, high = _pass_on(*arguments, 0, mdp.states) if mdp.nnz < SERIAL_BELOW else _propagate(*arguments)
+    small = mdp.nnz < SERIAL_BELOW * mdp.actions
+    low, high = _pass_on(*arguments, 0, mdp.states) if small else _propagate(*arguments)
     return float(low), float(high)
 
 

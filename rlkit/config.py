@@ -71,6 +71,7 @@ class TrainConfig:
     logical_devices: int = option(
         1, "Logical devices to split the device into, to simulate several.", low=1, high=64, group="device"
     )
+    jit: bool = option(True, "Compile acting and learning with XLA.", group="agent")
     threads: int = option(1, "Threads of one TensorFlow operation; 0: TensorFlow's choice.", low=0, group="device")
 
     def __post_init__(self) -> None:
@@ -108,7 +109,6 @@ class ReplayConfig(TrainConfig):
     learning_starts: int = option(1_000, "Steps before the first update.", low=0, group="agent")
     train_interval: int = option(4, "Steps between two rounds of updates.", low=1, group="agent")
     gradient_steps: int = option(1, "Updates a round (K).", low=1, high=10_000, group="agent")
-    jit: bool = option(True, "Compile acting and learning with XLA.", group="agent")
 
     def __post_init__(self) -> None:
         super().__post_init__()

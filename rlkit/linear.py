@@ -109,7 +109,7 @@ def solve(system: bellman.Rows, gamma: float, b: np.ndarray) -> np.ndarray:
     to, share = to[: begin[-1]], share[: begin[-1]]
     states = len(b)
     if states > DIRECT:
-        x, residual = bicgstab(begin, to, share, gamma, b, 1e-13, 2_000)
+        x, residual = bicgstab((), begin, to, share, gamma, b, 1e-13, 2_000)
         if residual <= 1e-11 * max(1.0, float(np.abs(b).max())):
             return x
     matrix = sparse.csc_array(sparse.eye_array(states) - gamma * sparse.csr_array((share, to, begin), (states, states)))
@@ -134,14 +134,19 @@ def product(begin: np.ndarray, to: np.ndarray, share: np.ndarray, gamma: float, 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _apply(
-    begin: np.ndarray, to: np.ndarray, share: np.ndarray, gamma: float, x: np.ndarray, y: np.ndarray, u: np.ndarray
-) -> tuple[float, float]:
+    unroll: tuple[int, ...], begin: np.ndarray, to: np.ndarray, share: np.ndarray, gamma: float, x: np.ndarray,
+    y: np.ndarray, u: np.ndarray,
+) -> tuple[float, float]:  # fmt: skip
     """y = (I - gamma P) x, u . y and y . y, in one pass."""
     uy, yy = 0.0, 0.0
     for s in range(len(x)):
         total = 0.0
-        for k in range(begin[s], begin[s + 1]):
-            total += share[k] * x[to[k]]
+        if len(unroll) > 0:
+            for k in range(len(unroll)):
+                total += share[s * len(unroll) + k] * x[to[s * len(unroll) + k]]
+        else:
+            for k in range(begin[s], begin[s + 1]):
+                total += share[k] * x[to[k]]
         t = x[s] - gamma * total
         y[s] = t
         uy += u[s] * t
@@ -151,11 +156,13 @@ def _apply(
 
 @njit(cache=True, nogil=True, fastmath=True)
 def bicgstab(
-    begin: np.ndarray, to: np.ndarray, share: np.ndarray, gamma: float, b: np.ndarray, tolerance: float, limit: int
-) -> tuple[np.ndarray, float]:
+    unroll: tuple[int, ...], begin: np.ndarray, to: np.ndarray, share: np.ndarray, gamma: float, b: np.ndarray,
+    tolerance: float, limit: int,
+) -> tuple[np.ndarray, float]:  # fmt: skip
     """x with (I - gamma P) x = b by the stabilised biconjugate gradients of van der Vorst 1992, from x = 0.
 
     Args:
+        unroll: empty, or as long as every row is: begin is not read then.
         begin: CSR, [S + 1].
         to: [nnz].
         share: [nnz].
@@ -177,13 +184,13 @@ def bicgstab(
     for _ in range(limit):
         if left <= stop or rho == 0.0:
             break
-        along, _ = _apply(begin, to, share, gamma, p, v, shadow)
+        along, _ = _apply(unroll, begin, to, share, gamma, p, v, shadow)
         if along == 0.0:
             break
         alpha = rho / along
         for i in range(n):
             s[i] = r[i] - alpha * v[i]
-        st, tt = _apply(begin, to, share, gamma, s, t, s)
+        st, tt = _apply(unroll, begin, to, share, gamma, s, t, s)
         omega = st / tt if tt > 0.0 else 0.0
         before, rho, left = rho, 0.0, 0.0
         for i in range(n):

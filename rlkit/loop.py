@@ -19,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.acting import EpsilonGreedyAgent, HostActor, call_flat, numpy_forward
-from rlkit.agent import Agent, Clock, Transition
+from rlkit.agent import Agent, Clock, Learner, Transition
 from rlkit.checkpoint import Checkpointer
+from rlkit.config import ReplayConfig
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy
 from rlkit.exploration import draws
@@ -39,7 +40,7 @@ def counts(step: int, episode: int) -> tf.Tensor:
     return tf.constant(np.array([step, episode]))
 
 
-def compile_policy(agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> Policy:
+def compile_policy(agent: Learner, space: gymnasium.Space[Any], num_envs: int) -> Policy:
     """The greedy policy for N observations as NumPy arrays."""
     dtype = observation_dtype(space)
     zero = tf.constant(0, tf.int64)
@@ -158,13 +159,13 @@ def closing_profile(profiler: RoundObserver | None) -> Iterator[None]:
             profiler.stop()
 
 
-class HostLoop:
-    """Acts, stores, learns, and calls on observers, evaluation and checkpoints when their steps have come.
+class Loop:
+    """What the loops have in common: observers, evaluation and checkpoints when their steps have come.
+
+    A loop is `_cycle`, which acts and learns for some steps, `_row`, what it measured, and its own part of the state.
 
     Args:
         agent: what learns.
-        envs: N envs.
-        replay: the buffer.
         checkpointer: where to save.
         evaluate: greedy episodes at a step, or None for no evaluations.
         observers: see metrics and evaluations.
@@ -172,29 +173,43 @@ class HostLoop:
 
     def __init__(
         self,
-        agent: Agent,
-        envs: Environments,
-        replay: Replay,
+        agent: Learner,
         checkpointer: Checkpointer,
         evaluate: Callable[[int], Evaluation] | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self.agent, self.config = agent, agent.config
-        self.envs, self.replay, self.checkpointer = envs, replay, checkpointer
+        self.agent, self.config, self.checkpointer = agent, agent.config, checkpointer
         self.evaluate, self.observers = evaluate, observers
-        self.program = Program(agent, envs.observation_space, envs.num_envs)
-        self.step = self.episode = self.rounds = 0
+        self.step = self.episode = 0
         self.seconds = 0.0
         self.best: float | None = None
-        self._returns = np.zeros(envs.num_envs)
-        self._lengths = np.zeros(envs.num_envs, np.int64)
-        self._ended: list[tuple[float, int]] = []
-        self._sums = np.zeros(len(self.program.metrics))
-        self._summed = 0
         self.saved_at = -1
+        self.regret: Callable[[], float] | None = None
         self.profiler: RoundObserver | None = None
         self._clock_start = time.monotonic()
         self._interrupted = False
+
+    def _cycle(self) -> bool:
+        """Act and learn for some steps, none beyond `due`; whether there is anything left to do."""
+        raise NotImplementedError
+
+    def _row(self) -> dict[str, float | None]:
+        """What was measured since the row before."""
+        raise NotImplementedError
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        """The loop's own counters and arrays."""
+        raise NotImplementedError
+
+    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
+        """The inverse of `_state`."""
+        raise NotImplementedError
+
+    def due(self) -> int:
+        """The next step at which something else is to be done than acting and learning."""
+        c = self.config
+        intervals = [c.log_interval, c.eval_interval, c.checkpoint_interval]
+        return min(c.steps, *((self.step // n + 1) * n for n in intervals if n > 0))
 
     def run(self) -> str:
         """Train to the config's last step, or until an evaluation reaches the target return.
@@ -211,7 +226,7 @@ class HostLoop:
                 self.save()
             while self.step < self.config.steps:
                 before = self.step
-                self._cycle()
+                going = self._cycle()
                 if self._due(self.config.log_interval, before):
                     self._log()
                 if self._due(self.config.eval_interval, before) and self._evaluate():
@@ -220,58 +235,16 @@ class HostLoop:
                     self.save()
                 if self._interrupted:
                     return self._finish("interrupted")
+                if not going:
+                    break
             return self._finish("finished")
-
-    def _cycle(self) -> None:
-        """One step of every env and the rounds of updates that are due after it."""
-        c = self.config
-        observation = self.envs.observation
-        actions = self.program.act(observation, self.step, self.episode)
-        result = self.envs.step(actions)
-        self.replay.add(observation, actions, result)
-        self._account(result.reward, result.terminated | result.truncated, result.valid)
-        before, self.step = self.step, self.step + int(np.count_nonzero(result.valid))
-        due = self.step // c.train_interval - before // c.train_interval
-        if due and self.step >= c.learning_starts and self.replay.usable().any():
-            for _ in range(due):
-                if self.profiler:
-                    self.profiler.round(self.rounds)
-                values = self.program.learn(self.replay, self.rounds, self.step, self.episode)
-                self.rounds += 1
-                if not math.isfinite(values[0]):
-                    raise self._diverged(float(values[0]))
-                self._sums += values
-                self._summed += 1
-
-    def _account(self, reward: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
-        self._returns += reward * valid
-        self._lengths += valid
-        if ended.any():
-            for e in np.flatnonzero(ended):
-                self._ended.append((float(self._returns[e]), int(self._lengths[e])))
-            self._returns[ended] = 0.0
-            self._lengths[ended] = 0
-            self.episode += int(np.count_nonzero(ended))
 
     def _due(self, interval: int, before: int) -> bool:
         return interval > 0 and self.step // interval > before // interval
 
     def _log(self) -> None:
         """A row of metrics for the steps since the one before."""
-        clock = Clock(*tf.unstack(counts(self.step, self.episode)))
-        row: dict[str, float | None] = {
-            "episode": self.episode,
-            "updates": self.rounds * self.config.gradient_steps,
-            **{name: float(value) for name, value in self.agent.scalars(clock).items()},
-        }
-        if self._ended:
-            returns, lengths = zip(*self._ended, strict=True)
-            row |= {"episode_return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}
-        if self._summed:
-            row |= dict(zip(self.program.metrics, map(float, self._sums / self._summed), strict=True))
-        self._ended.clear()
-        self._sums[:] = 0.0
-        self._summed = 0
+        row = {"episode": self.episode, **self._row()}
         for observer in self.observers:
             observer.row(self.step, row, time.monotonic() - self._clock_start)
 
@@ -280,8 +253,9 @@ class HostLoop:
         if self.evaluate is None:
             return False
         evaluation = self.evaluate(self.step)
+        regret = self.regret() if self.regret else None
         for observer in self.observers:
-            observer.evaluation(self.step, evaluation.returns)
+            observer.evaluation(self.step, evaluation.returns, regret)
         if self.best is None or evaluation.mean >= self.best:
             self.best = evaluation.mean
             self.checkpointer.save_best(self.step)
@@ -293,33 +267,12 @@ class HostLoop:
             self.save()
         return status
 
-    def _diverged(self, loss: float) -> UserError:
-        kept = self.saved_at
-        return UserError(
-            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
-            "kept; a smaller learning_rate or max_gradient_norm may help"
-        )
-
     def save(self) -> None:
         """Write a checkpoint of everything that decides how the run goes on."""
         self.seconds = time.monotonic() - self._clock_start
-        counters = {
-            "step": self.step,
-            "episode": self.episode,
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "best": self.best,
-            "ended": self._ended,
-            "summed": self._summed,
-        }
-        state: Arrays = {
-            "counters": np.array(json.dumps(counters)),
-            "returns": self._returns,
-            "lengths": self._lengths,
-            "sums": self._sums,
-        }
-        state |= {f"env.{name}": value for name, value in self.envs.state().items()}
-        self.checkpointer.save(self.step, state)
+        counters, state = self._state()
+        counters |= {"step": self.step, "episode": self.episode, "seconds": self.seconds, "best": self.best}
+        self.checkpointer.save(self.step, {"counters": np.array(json.dumps(counters)), **state})
         self.saved_at = self.step
 
     def restore(self, report: Callable[[str], None]) -> None:
@@ -330,17 +283,9 @@ class HostLoop:
         """
         self.saved_at, state = self.checkpointer.restore(report)
         counters = json.loads(str(state["counters"]))
-        self.step, self.episode, self.rounds = counters["step"], counters["episode"], counters["rounds"]
+        self.step, self.episode = counters["step"], counters["episode"]
         self.seconds, self.best = counters["seconds"], counters["best"]
-        self._ended = [(r, n) for r, n in counters["ended"]]
-        self._summed, self._sums = counters["summed"], state["sums"].copy()
-        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
-        env_state = {k.removeprefix("env."): v for k, v in state.items() if k.startswith("env.")}
-        if not self.envs.restore(env_state):
-            report(
-                "the env's own state cannot be restored: fresh episodes start, so the run does not go on bit for bit"
-            )
-            self._returns[:], self._lengths[:] = 0.0, 0
+        self._restore(counters, state, report)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -362,3 +307,115 @@ class HostLoop:
         finally:
             for s, handler in previous.items():
                 signal.signal(s, handler)
+
+
+class HostLoop(Loop):
+    """Steps N envs from Python, stores transitions, and learns from the replay.
+
+    Args:
+        agent: what learns.
+        envs: N envs.
+        replay: the buffer.
+        checkpointer: where to save.
+        evaluate: greedy episodes at a step, or None for no evaluations.
+        observers: see metrics and evaluations.
+    """
+
+    agent: Agent
+    config: ReplayConfig
+
+    def __init__(
+        self,
+        agent: Agent,
+        envs: Environments,
+        replay: Replay,
+        checkpointer: Checkpointer,
+        evaluate: Callable[[int], Evaluation] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        super().__init__(agent, checkpointer, evaluate, observers)
+        self.envs, self.replay = envs, replay
+        self.program = Program(agent, envs.observation_space, envs.num_envs)
+        self.rounds = 0
+        self._returns = np.zeros(envs.num_envs)
+        self._lengths = np.zeros(envs.num_envs, np.int64)
+        self._ended: list[tuple[float, int]] = []
+        self._sums = np.zeros(len(self.program.metrics))
+        self._summed = 0
+
+    def _cycle(self) -> bool:
+        """One step of every env and the rounds of updates that are due after it."""
+        c = self.config
+        observation = self.envs.observation
+        actions = self.program.act(observation, self.step, self.episode)
+        result = self.envs.step(actions)
+        self.replay.add(observation, actions, result)
+        self._account(result.reward, result.terminated | result.truncated, result.valid)
+        before, self.step = self.step, self.step + int(np.count_nonzero(result.valid))
+        due = self.step // c.train_interval - before // c.train_interval
+        if due and self.step >= c.learning_starts and self.replay.usable().any():
+            for _ in range(due):
+                if self.profiler:
+                    self.profiler.round(self.rounds)
+                values = self.program.learn(self.replay, self.rounds, self.step, self.episode)
+                self.rounds += 1
+                if not math.isfinite(values[0]):
+                    raise self._diverged(float(values[0]))
+                self._sums += values
+                self._summed += 1
+        return True
+
+    def _account(self, reward: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
+        self._returns += reward * valid
+        self._lengths += valid
+        if ended.any():
+            for e in np.flatnonzero(ended):
+                self._ended.append((float(self._returns[e]), int(self._lengths[e])))
+            self._returns[ended] = 0.0
+            self._lengths[ended] = 0
+            self.episode += int(np.count_nonzero(ended))
+
+    def _row(self) -> dict[str, float | None]:
+        clock = Clock(*tf.unstack(counts(self.step, self.episode)))
+        row: dict[str, float | None] = {
+            "updates": self.rounds * self.config.gradient_steps,
+            **{name: float(value) for name, value in self.agent.scalars(clock).items()},
+        }
+        if self._ended:
+            returns, lengths = zip(*self._ended, strict=True)
+            row |= {"episode_return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}
+        if self._summed:
+            row |= dict(zip(self.program.metrics, map(float, self._sums / self._summed), strict=True))
+        self._ended.clear()
+        self._sums[:] = 0.0
+        self._summed = 0
+        return row
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        counters = {"rounds": self.rounds, "ended": self._ended, "summed": self._summed}
+        state: Arrays = {"returns": self._returns, "lengths": self._lengths, "sums": self._sums}
+        state |= {f"env.{name}": value for name, value in self.envs.state().items()}
+        return counters, state
+
+    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
+        self.rounds = counters["rounds"]
+        self._ended = [(r, n) for r, n in counters["ended"]]
+        self._summed, self._sums = counters["summed"], state["sums"].copy()
+        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
+        if not restore_envs(self.envs, state, report):
+            self._returns[:], self._lengths[:] = 0.0, 0
+
+    def _diverged(self, loss: float) -> UserError:
+        kept = self.saved_at
+        return UserError(
+            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
+            "kept; a smaller learning_rate or max_gradient_norm may help"
+        )
+
+
+def restore_envs(envs: Environments, state: Arrays, report: Callable[[str], None]) -> bool:
+    """Put envs back to their part of a state; False, which `report` is told, if they start fresh episodes."""
+    if envs.restore({k.removeprefix("env."): v for k, v in state.items() if k.startswith("env.")}):
+        return True
+    report("the env's own state cannot be restored: fresh episodes start, so the run does not go on bit for bit")
+    return False

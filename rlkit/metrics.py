@@ -27,8 +27,8 @@ class Observer(Protocol):
         """Metrics of the steps since the row before; `seconds` since the run began, without pauses."""
         ...
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
-        """Greedy returns at a step."""
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
+        """Greedy returns at a step, and the policy's true regret where it is known."""
         ...
 
 
@@ -88,13 +88,16 @@ METRICS = (
 )
 """Columns of metrics.csv. Return and length are means over the episodes that ended since the row before."""
 
+EVALUATIONS = ("step", "mean", "regret", "returns")
+"""Columns of evaluations.csv. Regret: what the greedy policy loses on the optimal one, where the model is known."""
+
 
 class CsvObserver:
     """metrics.csv and evaluations.csv, which a run and its resumed twin share to the byte, and timing.csv."""
 
     def __init__(self, directory: Path) -> None:
         self._metrics = CsvFile(directory / "metrics.csv", METRICS)
-        self._evaluations = CsvFile(directory / "evaluations.csv", ("step", "mean", "returns"))
+        self._evaluations = CsvFile(directory / "evaluations.csv", EVALUATIONS)
         self._timing = CsvFile(directory / "timing.csv", ("step", "seconds"))
 
     @staticmethod
@@ -107,9 +110,9 @@ class CsvObserver:
         self._metrics.write([str(step), *(number(row.get(name)) for name in METRICS[1:])])
         self._timing.write([str(step), f"{seconds:.3f}"])
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
         mean = sum(returns) / len(returns)
-        self._evaluations.write([str(step), number(mean), " ".join(map(number, returns))])
+        self._evaluations.write([str(step), number(mean), number(regret), " ".join(map(number, returns))])
 
 
 class TensorBoardObserver:
@@ -129,10 +132,12 @@ class TensorBoardObserver:
                     self._tf.summary.scalar(f"train/{name}", value, step=step)
         self._writer.flush()
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
         with self._writer.as_default():
             self._tf.summary.scalar("evaluate/mean_return", sum(returns) / len(returns), step=step)
             self._tf.summary.histogram("evaluate/returns", list(returns), step=step)
+            if regret is not None and math.isfinite(regret):
+                self._tf.summary.scalar("evaluate/regret", regret, step=step)
         self._writer.flush()
 
 
@@ -188,12 +193,14 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
                 self._said[name] = f"{label} {value:.4g}"
         self._show(step, (self._steps - step) / max(rate, 1e-9))
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
         self._said["evaluation"] = f"eval {sum(returns) / len(returns):.4g}"
+        if regret is not None:
+            self._said["regret"] = f"regret {regret:.3g}"
         self._show(step, None)
 
     def _show(self, step: int, left: float | None) -> None:
-        order = ("rate", "episode_return", "evaluation", "epsilon", "loss")
+        order = ("rate", "episode_return", "evaluation", "regret", "epsilon", "loss")
         parts = [self._said[k] for k in order if k in self._said]
         said = "  ".join(parts)
         if self._bar:

@@ -111,7 +111,7 @@ class Recorder:
         assert seconds >= 0
         self.rows.append((step, row))
 
-    def evaluation(self, step: int, returns: Sequence[float]) -> None:
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
         self.evaluations.append(step)
 
 

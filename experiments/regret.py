@@ -1,0 +1,61 @@
+"""What a learner's policy truly loses, where the env has a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rlkit.agent import Learner
+from rlkit.agents.planners import solve
+from rlkit.config import Scalar
+from rlkit.errors import UserError
+from rlkit.loop import compile_policy
+from rlkit.mdp import FiniteMDP
+
+LARGEST = 100_000
+"""States up to which the model is solved."""
+
+
+def model_of(env: str, env_args: Mapping[str, Scalar], gamma: float) -> FiniteMDP | None:
+    """The model of an env, or None where it has none, or one that is too large or not fit for this discount."""
+    made = gymnasium.make(env, **cast("dict[str, Any]", dict(env_args)))
+    try:
+        inner = made.unwrapped
+        space = made.observation_space
+        known = hasattr(inner, "mdp") or isinstance(getattr(inner, "P", None), dict)
+        if not known or not isinstance(space, spaces.Discrete) or space.n > LARGEST:
+            return None
+        return FiniteMDP.from_env(made, gamma=gamma)
+    except UserError:
+        return None
+    finally:
+        made.close()
+
+
+class Regret:
+    """sum_s start(s) (V*(s) - V^pi(s)) for an agent's greedy policy pi, exactly, at the agent's discount.
+
+    A time limit is not part of the model. Undiscounted, the regret of a policy that goes on for ever may be infinite.
+
+    Args:
+        model: of S states.
+        agent: whose policy.
+        space: its observations, Discrete(S).
+    """
+
+    def __init__(self, model: FiniteMDP, agent: Learner, space: gymnasium.Space[Any]) -> None:
+        self.model = model
+        self.values = solve(model, tolerance=1e-9, allow_unconverged=True).values
+        self.first_action = int(getattr(agent, "first_action", 0))
+        self._states = int(getattr(space, "start", 0)) + np.arange(model.states)
+        self._policy = compile_policy(agent, space, model.states)
+
+    def __call__(self) -> float:
+        """Of the agent as it is now."""
+        actions = self._policy(self._states) - self.first_action
+        lost = self.values - self.model.policy_values(actions)
+        return float(np.where(self.model.start > 0, lost, 0.0) @ self.model.start)

@@ -1,0 +1,158 @@
+"""The tabular loop: a table's learner in one env, or thousands of times as fast in samples of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlkit.agent import Clock, Learner
+from rlkit.checkpoint import Checkpointer
+from rlkit.evaluation import Evaluation
+from rlkit.loop import Loop, restore_envs
+from rlkit.metrics import Observer
+from rlkit.simulation import Simulator
+from rlkit.vector import Arrays, Environments
+
+
+class TabularLearner(Learner, Protocol):
+    """A learner that keeps its own table; states and actions are counted from 0."""
+
+    first_state: int
+    first_action: int
+    sums: np.ndarray
+    """[5] float64: episodes' returns and lengths, how many ended, |TD errors|, updates."""
+
+    @property
+    def episode(self) -> int:
+        """Episodes that have ended."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to learn."""
+        ...
+
+    def begin(self, state: int) -> None:
+        """An episode begins at a state."""
+        ...
+
+    def start(self, simulator: Simulator) -> None:
+        """The first episode of a simulation begins."""
+        ...
+
+    def choose(self, step: int) -> int:
+        """The behaviour policy's action at an absolute step."""
+        ...
+
+    def observe(self, action: int, reward: float, following: int, terminated: bool, truncated: bool, step: int) -> None:
+        """Learn from a transition; `following` is the real next state."""
+        ...
+
+    def simulate(self, simulator: Simulator, first: int, last: int) -> int:
+        """Act in a model and learn, from one absolute step to another; the step that was reached."""
+        ...
+
+    def scalars(self, clock: Clock) -> Mapping[str, float]:
+        """What the schedules say now."""
+        ...
+
+    def publish(self) -> None:
+        """Copy the table to where checkpoints and the greedy policy take it from."""
+        ...
+
+    def state(self) -> Arrays:
+        """All that decides how learning goes on."""
+        ...
+
+    def restore(self, state: Arrays) -> None:
+        """Continue from a `state`."""
+        ...
+
+
+class TabularLoop(Loop):
+    """Steps one env, or a simulator of it, and lets the learner see every transition at once.
+
+    Args:
+        agent: what learns.
+        source: the env, or the tables of its model.
+        checkpointer: where to save.
+        evaluate: greedy episodes at a step, or None for no evaluations.
+        observers: see metrics and evaluations.
+    """
+
+    STEPS = 4_000_000
+    """Most steps in the model between two looks at whether to stop."""
+
+    agent: TabularLearner
+
+    def __init__(
+        self,
+        agent: TabularLearner,
+        source: Environments | Simulator,
+        checkpointer: Checkpointer,
+        evaluate: Callable[[int], Evaluation] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        super().__init__(agent, checkpointer, evaluate, observers)
+        self.source, self.updates = source, 0
+        if isinstance(source, Environments):
+            self._begin(source)
+        else:
+            agent.start(source)
+
+    def _begin(self, envs: Environments) -> None:
+        self.agent.begin(int(envs.observation[0]) - self.agent.first_state)
+
+    def _cycle(self) -> bool:
+        agent = self.agent
+        if isinstance(self.source, Environments):
+            action = agent.choose(self.step)
+            result = self.source.step(np.array([action + agent.first_action]))
+            following = int(result.next_observation[0]) - agent.first_state
+            terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
+            reward = float(result.reward[0])
+            agent.observe(action, reward, following, terminated, truncated and not terminated, self.step)
+            self.step += 1
+            if terminated or truncated:
+                self._begin(self.source)
+        else:
+            self.step = agent.simulate(self.source, self.step, min(self.due(), self.step + self.STEPS))
+        self.episode = agent.episode
+        return not agent.complete
+
+    def _evaluate(self) -> bool:
+        self.agent.publish()
+        return super()._evaluate()
+
+    def _row(self) -> dict[str, float | None]:
+        returns, lengths, ended, errors, updates = self.agent.sums
+        self.updates += int(updates)
+        row: dict[str, float | None] = {"updates": self.updates, **self.agent.scalars(Clock(self.step, self.episode))}
+        if ended:
+            row |= {"episode_return": returns / ended, "episode_length": lengths / ended}
+        if updates:
+            row["td_error"] = errors / updates
+        self.agent.sums[:] = 0.0
+        return row
+
+    def _finish(self, status: str) -> str:
+        if self.agent.complete:
+            self._log()
+            if self.config.eval_interval:
+                self._evaluate()
+        return super()._finish(status)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        self.agent.publish()
+        state = self.agent.state()
+        if isinstance(self.source, Environments):
+            state |= {f"env.{name}": value for name, value in self.source.state().items()}
+        return {"updates": self.updates, "simulated": not isinstance(self.source, Environments)}, state
+
+    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
+        self.updates = counters["updates"]
+        self.agent.restore(state)
+        if isinstance(self.source, Environments) and not restore_envs(self.source, state, report):
+            self._begin(self.source)
