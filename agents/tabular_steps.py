@@ -98,7 +98,7 @@ RETURNS, LENGTHS, ENDED, ERRORS, UPDATES = range(5)
 """Places in the statistics: sums over ended episodes, and of |TD error| over updates."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def scheduled(schedule: Schedule, step: int, episode: int) -> float:
     """A schedule's value."""
     if schedule.kind == CONSTANT or schedule.kind == VISITS:
@@ -110,7 +110,7 @@ def scheduled(schedule: Schedule, step: int, episode: int) -> float:
     return value
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _greedy(q: np.ndarray, s: int) -> int:
     """The action of the largest value, of all tables together; the lowest of equals."""
     best, largest = 0, -np.inf
@@ -123,12 +123,12 @@ def _greedy(q: np.ndarray, s: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _uniform(random: np.uint64, actions: int) -> int:
     return np.int64(((random & np.uint64(0xFFFFFFFF)) * np.uint64(actions)) >> np.uint64(32))  # type: ignore[return-value]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def choose(rule: Rule, tables: Tables, memory: Memory, s: int, step: int) -> int:
     """The behaviour policy's action at an absolute step; epsilon-greedy, or for the layered learner its next trial."""
     actions = tables.q.shape[2]
@@ -147,7 +147,7 @@ def choose(rule: Rule, tables: Tables, memory: Memory, s: int, step: int) -> int
     return _greedy(tables.q, s)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _policy_value(rule: Rule, tables: Tables, memory: Memory, s: int, step: int) -> float:
     """E q(s, a) under the epsilon-greedy policy."""
     actions = tables.q.shape[2]
@@ -159,7 +159,7 @@ def _policy_value(rule: Rule, tables: Tables, memory: Memory, s: int, step: int)
     return value
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _bootstrap(rule: Rule, tables: Tables, memory: Memory, s: int, a: int, step: int, table: int) -> float:
     """The value of what follows, by the learner's target; action -1: none was chosen, as the time was up."""
     q = tables.q
@@ -172,7 +172,7 @@ def _bootstrap(rule: Rule, tables: Tables, memory: Memory, s: int, a: int, step:
     return _policy_value(rule, tables, memory, s, step)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _step_size(rule: Rule, tables: Tables, memory: Memory, s: int, a: int, step: int, table: int) -> float:
     """Counts the visit."""
     tables.visits[table, s, a] += 1
@@ -181,7 +181,7 @@ def _step_size(rule: Rule, tables: Tables, memory: Memory, s: int, a: int, step:
     return scheduled(rule.step_size, step, memory.numbers[EPISODE])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _move(
     rule: Rule, tables: Tables, memory: Memory, s: int, a: int, target: float, step: int, table: int, sums: np.ndarray
 ) -> None:
@@ -192,7 +192,7 @@ def _move(
     sums[UPDATES] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _n_steps(
     rule: Rule, tables: Tables, memory: Memory, s: int, a: int, terminated: bool, ended: bool, step: int,
     sums: np.ndarray,
@@ -214,7 +214,7 @@ def _n_steps(
     memory.numbers[KEPT] = kept
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _traces(
     rule: Rule, tables: Tables, memory: Memory, s: int, a: int, reward: float, following: int, action: int,
     terminated: bool, step: int, sums: np.ndarray,
@@ -248,7 +248,7 @@ def _traces(
     sums[UPDATES] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _whole_episode(
     rule: Rule, tables: Tables, memory: Memory, s: int, terminated: bool, step: int, sums: np.ndarray
 ) -> None:
@@ -263,7 +263,7 @@ def _whole_episode(
     memory.numbers[KEPT] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _trial(
     rule: Rule, tables: Tables, memory: Memory, s: int, a: int, reward: float, following: int, terminated: bool,
     sums: np.ndarray,
@@ -285,7 +285,7 @@ def _trial(
     sums[UPDATES] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _layer_is_learned(rule: Rule, tables: Tables, memory: Memory) -> bool:
     met = False
     for s in range(len(tables.layer)):
@@ -297,7 +297,7 @@ def _layer_is_learned(rule: Rule, tables: Tables, memory: Memory) -> bool:
     return met
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _end_of_trial(rule: Rule, tables: Tables, memory: Memory) -> None:
     """After the first episode learn the last layer; after a layer's last trial the one above."""
     numbers = memory.numbers
@@ -309,7 +309,7 @@ def _end_of_trial(rule: Rule, tables: Tables, memory: Memory) -> None:
         numbers[LAYER] = numbers[LAYER] - 1 if numbers[LAYER] > 0 else DONE
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def observe(
     rule: Rule, tables: Tables, memory: Memory, s: int, a: int, reward: float, following: int, terminated: bool,
     truncated: bool, step: int, sums: np.ndarray,

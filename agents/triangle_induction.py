@@ -5,12 +5,16 @@ Letters: N rows; row i has i + 1 cells, of which (i, j) leads down to (i + 1, j)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numba
 import numpy as np
 from numba import njit, prange
+
+from rlkit.mdp import FiniteMDP
+from rlkit.solution import Solution
 
 BAND = 256
 """Rows that are gone through between two meetings of the threads."""
@@ -21,49 +25,110 @@ def offset(rows: int, row: int) -> int:
     return (rows * (rows + 1) - (row + 1) * (row + 2)) // 2
 
 
-@dataclass(frozen=True)
-class TriangleSolution:
-    """The best policy of a number triangle, and its values.
+class TriangleSolution(Solution):
+    """The best policy of a number triangle, and its values, of which most are computed when they are asked for.
 
-    Of the values, one row in 256 is kept: writing all of them takes longer than all else. The others are computed
-    again when they are asked for.
+    One row of values in 256 is kept: writing them all takes longer than all else. States are numbered top row first.
+
+    Args:
+        numbers: [N (N + 1) / 2], bottom row first.
+        slip: probability that the other action happens.
+        steps: the policy, [N (N + 1) / 2] int8, bottom row first.
+        kept: values of some rows.
     """
 
+    def __init__(self, numbers: np.ndarray, slip: float, steps: np.ndarray, kept: dict[int, np.ndarray]) -> None:
+        rows = max(kept) + 1
+        size = max(float(np.abs(values).max()) for values in kept.values())
+        known = {
+            "numbers": numbers,
+            "rows": rows,
+            "slip": slip,
+            "steps": steps,
+            "kept": kept,
+            "solver": "backward-induction",
+            "why": "no state comes back",
+            "bound": 3 * rows * float(np.finfo(numbers.dtype).eps) / 2 * size,  # three roundings a row
+            "margin": 0.0,
+            "converged": True,
+            "iterations": 1,
+            "seconds": 0.0,
+            "after": None,
+            "model": None,
+        }
+        vars(self).update(known)  # the fields of a solution cannot be set one by one
+
     numbers: np.ndarray
-    """[N (N + 1) / 2], bottom row first."""
     rows: int
     slip: float
-    policy: np.ndarray
-    """[N (N + 1) / 2] int8, bottom row first: 0 down, 1 right; 0 in the bottom row and where both are as good."""
+    steps: np.ndarray
     kept: dict[int, np.ndarray]
+    model: Callable[[], FiniteMDP] | None
 
     @property
-    def value(self) -> float:
+    def value_at_start(self) -> float:
         """Of the top: the expected sum of the numbers on the way down."""
         return float(self.kept[0][0])
 
+    @property
+    def size(self) -> dict[str, Any]:
+        cells, outcomes = len(self.numbers), 2 if self.slip in (0.0, 1.0) else 4
+        inner = cells - self.rows
+        return {"states": cells, "actions": 2, "outcomes": inner * outcomes, "gamma": 1.0, "horizon": None}
+
     def row(self, row: int) -> np.ndarray:
-        """The values of a row, [row + 1]: each holds the number of its own cell."""
+        """The values of a row, [row + 1], as the recurrence has them: each holds the number of its own cell."""
         below = min(i for i in self.kept if i >= row)
         v = self.kept[below].copy()
         unused = np.empty(below + 1, np.int8)
         for i in range(below - 1, row - 1, -1):
             at = offset(self.rows, i)
-            _step(self.numbers[at : at + i + 1], v, unused, *_shares(self.slip), 0, i + 1)
+            _step(self.numbers[at : at + i + 1], v, unused, *_shares(self.slip))
         return v[: row + 1]
 
     @cached_property
-    def values(self) -> np.ndarray:
-        """All values, [N (N + 1) / 2] in the numbers' type, bottom row first."""
+    def cells(self) -> np.ndarray:
+        """All values as the recurrence has them, [N (N + 1) / 2] in the numbers' type, top row first."""
         found = np.empty_like(self.numbers)
         v = self.kept[self.rows - 1].copy()
-        found[: self.rows] = v
         unused = np.empty(self.rows, np.int8)
-        for i in range(self.rows - 2, -1, -1):
-            at = offset(self.rows, i)
-            _step(self.numbers[at : at + i + 1], v, unused, *_shares(self.slip), 0, i + 1)
-            found[at : at + i + 1] = v[: i + 1]
+        for i in range(self.rows - 1, -1, -1):
+            if i < self.rows - 1:
+                at = offset(self.rows, i)
+                _step(self.numbers[at : at + i + 1], v, unused, *_shares(self.slip))
+            found[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] = v[: i + 1]
         return found
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """As the env has them, [S]: without the number of the cell itself, but at the top."""
+        found: np.ndarray = self.cells - _top_first(self.numbers, self.rows)
+        found[0] = self.kept[0][0]
+        return found
+
+    @cached_property
+    def policy(self) -> np.ndarray:
+        """[S] int8: 0 down, 1 right; 0 in the bottom row and where both are as good."""
+        return _top_first(self.steps, self.rows)
+
+    @cached_property
+    def mdp(self) -> FiniteMDP:
+        """The model, made when it is asked for.
+
+        Raises:
+            ValueError: nobody said how.
+        """
+        if self.model is None:
+            raise ValueError("this triangle was solved from its numbers alone: it has no model")
+        return self.model()
+
+
+def _top_first(flat: np.ndarray, rows: int) -> np.ndarray:
+    found = np.empty_like(flat)
+    for i in range(rows):
+        at = offset(rows, i)
+        found[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2] = flat[at : at + i + 1]
+    return found
 
 
 def solve_triangle(numbers: np.ndarray, slip: float = 0.0, policy: np.ndarray | None = None) -> TriangleSolution:
@@ -87,7 +152,7 @@ def solve_triangle(numbers: np.ndarray, slip: float = 0.0, policy: np.ndarray | 
     policy[:rows] = 0
     _induct(numbers, rows, *_shares(slip), policy, kept, numba.get_num_threads() if rows > 2_000 else 1)
     tops = [max(0, rows - 1 - BAND * band) for band in range(bands + 1)]
-    return TriangleSolution(numbers, rows, slip, policy, {top: kept[b, : top + 1] for b, top in enumerate(tops)})
+    return TriangleSolution(numbers, slip, policy, {top: kept[b, : top + 1] for b, top in enumerate(tops)})
 
 
 def _shares(slip: float) -> tuple[float, float, float]:
@@ -96,20 +161,18 @@ def _shares(slip: float) -> tuple[float, float, float]:
     return min(slip, 1 - slip), abs(1 - 2 * slip), sign
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def _step(
-    numbers: np.ndarray, v: np.ndarray, policy: np.ndarray, q: float, spread: float, sign: float, first: int, last: int
-) -> None:
-    """One row up: v[first : last + 1] of the row below becomes v[first : last] of this one."""
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz", "nnan"})
+def _step(numbers: np.ndarray, v: np.ndarray, policy: np.ndarray, q: float, spread: float, sign: float) -> None:
+    """n cells of a row [n]: v [n + 1] of the row below becomes v [n] of this one. Loops from 0 become vector code."""
     kind = numbers.dtype.type
     q_, spread_, sign_ = kind(q), kind(spread), kind(sign)
-    for j in range(first, last):
+    for j in range(len(numbers)):
         a, b = v[j], v[j + 1]
         policy[j] = sign_ * b > sign_ * a
         v[j] = numbers[j] + (q_ * (a + b) + spread_ * (max(a, b)))
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"contract", "nsz"})
+@njit(cache=True, nogil=True, parallel=True, fastmath={"contract", "nsz", "nnan"})
 def _induct(
     numbers: np.ndarray, rows: int, q: float, spread: float, sign: float, policy: np.ndarray, kept: np.ndarray,
     parts: int,
@@ -125,5 +188,6 @@ def _induct(
             for i in range(below - 1, above - 1, -1):
                 at = (rows * (rows + 1) - (i + 1) * (i + 2)) // 2 + first
                 end = i + 1 if part == parts - 1 else min(i + 1, last + i - above)
-                _step(numbers[at:], v, policy[at:], q, spread, sign, 0, end - first)
+                cells = end - first
+                _step(numbers[at : at + cells], v, policy[at : at + cells], q, spread, sign)
             kept[band + 1, first:last] = v[: last - first]

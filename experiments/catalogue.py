@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlkit import agents, envs, run
 from rlkit.config import TrainConfig
+from rlkit.errors import unknown
 from rlkit.experiments import presets
+
+SOLVERS = {
+    "auto": "The planner that fits the model's shape; which and why is said.",
+    "backward-induction": "One pass from the end, where no state comes back, or from the horizon (Bellman 1957).",
+    "value-iteration": "Bellman backups until the bound holds; --method jacobi, gauss-seidel or prioritized.",
+    "policy-iteration": "Evaluate, improve, repeat (Howard 1960); --evaluation exact or iterative.",
+    "modified-policy-iteration": "A few --sweeps of each policy (Puterman and Shin 1978).",
+    "inexact-policy-iteration": "Newton steps by a Krylov method to a share --forcing (Gargiani et al. 2022).",
+    "q-iteration": "Bellman backups of action values.",
+    "linear-programming": "SciPy's HiGHS: slow, and independent of all the others.",
+}
+"""The planners of agents/planners.py and a sentence on each; naming them here loads no Numba and no SciPy."""
+
+SOLVER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "value-iteration": ("method",),
+    "policy-iteration": ("evaluation",),
+    "modified-policy-iteration": ("sweeps",),
+    "inexact-policy-iteration": ("forcing",),
+}
+"""The options that planners take."""
 
 
 def agent_summaries() -> dict[str, str]:
@@ -46,3 +68,33 @@ def runs(root: Path) -> list[dict[str, object]]:
         }
         for r in found
     ]
+
+
+def check_names(names: Sequence[str]) -> list[str]:
+    """What each name is: solver, agent or run; UserError for one that is neither."""
+    kinds = []
+    for name in names:
+        if name not in SOLVERS and name not in agents.REGISTRY and not Path(name).exists():
+            raise unknown("solver, agent or run", name, [*SOLVERS, *agents.REGISTRY])
+        kinds.append("solver" if name in SOLVERS else "agent" if name in agents.REGISTRY else "run")
+    return kinds
+
+
+def run_summary(directory: run.RunDirectory) -> dict[str, object]:
+    """A run in one line of a table: its best and last evaluation, and its last regret where that is known."""
+    from rlkit.curves import columns  # noqa: PLC0415 - shell completion need not wait for NumPy
+
+    returns = columns(directory, "evaluations.csv", "mean")[1]
+    regrets = columns(directory, "evaluations.csv", "regret")[1]
+    return {
+        "run": str(directory.path),
+        "agent": directory.agent,
+        "env": directory.info.get("env"),
+        "seed": directory.info.get("seed"),
+        "steps": directory.info.get("step"),
+        "status": directory.status,
+        "best_return": float(returns.max()) if len(returns) else None,
+        "last_return": float(returns[-1]) if len(returns) else None,
+        "regret": float(regrets[-1]) if len(regrets) else None,
+        "seconds": directory.info.get("seconds"),
+    }

@@ -238,9 +238,8 @@ class _Session(contextlib.ExitStack):
         evaluator = self._evaluator()
         if self.replay is None:
             return TabularLoop(cast("Tabular", self.agent), self.source, checkpointer, evaluator, observers)
-        self.say(
-            f"replay: {self.replay.rows * self.replay.num_envs:,} transitions, {size_text(self.replay.nbytes)} of memory"
-        )
+        held = self.replay.rows * self.replay.num_envs
+        self.say(f"replay: {held:,} transitions, {size_text(self.replay.nbytes)} of memory")
         return HostLoop(cast("Agent", self.agent), self.envs, self.replay, checkpointer, evaluator, observers)
 
     def train(self, directory: RunDirectory, *, progress: str | None, resuming: bool = False) -> Run:

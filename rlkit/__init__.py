@@ -11,6 +11,7 @@ The names below load on first use, so that ``import rlkit`` costs nothing and lo
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -20,11 +21,19 @@ _LAZY = {
     "train": "rlkit.experiments.training",
     "resume": "rlkit.experiments.training",
     "load": "rlkit.experiments.training",
+    "solve": "rlkit.experiments.solving",
+    "compare": "rlkit.experiments.comparison",
 }
-__all__ = ["Run", "__version__", "load", "resume", "train"]
+__all__ = ["Run", "__version__", "compare", "load", "resume", "solve", "train"]
+
+_ENVS = "rlkit.envs"
+_SPEC = globals().pop("__spec__")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute has any type
+    if name == "__spec__":
+        _register_envs()
+        return _SPEC
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'rlkit' has no attribute {name!r}")
@@ -32,3 +41,17 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute has any 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_LAZY])
+
+
+def _register_envs() -> None:
+    """Register rlkit's envs if Gymnasium is loaded, so that ``gymnasium.make("rlkit:rlkit/NumberTriangle-v0")`` works.
+
+    It imports what stands before the colon, and rlkit without Gymnasium does not load that. Importing a module that is
+    loaded already does nothing but look at its ``__spec__``, which therefore is found by `__getattr__` until then.
+    """
+    if "gymnasium" in sys.modules:
+        globals()["__spec__"] = _SPEC
+        importlib.import_module(_ENVS)
+
+
+_register_envs()

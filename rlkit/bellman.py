@@ -314,15 +314,17 @@ def following(
     total = 0.0
     if len(unroll) == 0:
         for k in range(indptr[row], indptr[row + 1]):
-            total += weights[k] * v[indices[k]]
+            total += weights[k] * v[np.uint32(indices[k])]
     elif len(unroll) < UNEVEN:
-        at = row * len(unroll)
+        at = np.uint64(row) * np.uint64(len(unroll))  # unsigned, so that no index can count from the end
         for k in range(len(unroll)):
-            total += weights[at + k] * v[indices[at + k]]
+            i = at + np.uint64(k)
+            total += weights[i] * v[np.uint32(indices[i])]
     else:
-        first = indptr[row]
+        first = np.uint64(indptr[row])
         for k in range(len(unroll) - UNEVEN):
-            total += weights[first + k] * v[indices[first + k]]
+            i = first + np.uint64(k)
+            total += weights[i] * v[np.uint32(indices[i])]
     return total
 
 
@@ -530,11 +532,12 @@ def _pass_on(
         total = e.dtype.type(0)
         if len(unroll) == 0 or len(unroll) >= UNEVEN:
             for k in range(begin[s], begin[s + 1]):
-                total += share[k] * e[to[k]]
+                total += share[k] * e[np.uint32(to[k])]
         else:
-            at = s * len(unroll)
+            at = np.uint64(s) * np.uint64(len(unroll))
             for k in range(len(unroll)):
-                total += share[at + k] * e[to[at + k]]
+                i = at + np.uint64(k)
+                total += share[i] * e[np.uint32(to[i])]
         total *= e.dtype.type(gamma)
         new[s] = total
         x[s] += total

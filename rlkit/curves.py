@@ -108,14 +108,14 @@ def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation"
 def curve(run: RunDirectory, x: str, y: str) -> Curve:
     """One run's values, without rows that have none."""
     name, column = ("evaluations.csv", "mean") if y == "evaluation" else ("metrics.csv", y)
-    steps, values = _columns(run, name, column)
+    steps, values = columns(run, name, column)
     if x == "seconds":
-        known, seconds = _columns(run, "timing.csv", "seconds")
+        known, seconds = columns(run, "timing.csv", "seconds")
         steps = np.interp(steps, [0, *known], [0, *seconds])
     return Curve(steps, values)
 
 
-def _columns(run: RunDirectory, name: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+def columns(run: RunDirectory, name: str, column: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps and values of one column of a run's file; a line that is half-written is left out."""
     path = run.path / name
     try:

@@ -108,6 +108,9 @@ def solve(system: bellman.Rows, gamma: float, b: np.ndarray) -> np.ndarray:
     begin, to, share = system
     to, share = to[: begin[-1]], share[: begin[-1]]
     states = len(b)
+    x = np.array(b, np.float64)
+    if _substitute(begin, to, share, gamma, x):
+        return x
     if states > DIRECT:
         x, residual = bicgstab((), begin, to, share, gamma, b, 1e-13, 2_000)
         if residual <= 1e-11 * max(1.0, float(np.abs(b).max())):
@@ -118,6 +121,19 @@ def solve(system: bellman.Rows, gamma: float, b: np.ndarray) -> np.ndarray:
     except RuntimeError:  # exactly singular: the policy does not end
         return np.full(states, np.inf)
     return found
+
+
+@njit(cache=True, nogil=True)
+def _substitute(begin: np.ndarray, to: np.ndarray, share: np.ndarray, gamma: float, x: np.ndarray) -> bool:
+    """Solve in place from the last state to the first; False, and x is spoilt, if a state leads to no later one."""
+    for s in range(len(x) - 1, -1, -1):
+        total = 0.0
+        for k in range(begin[s], begin[s + 1]):
+            if share[k] > 0 and to[k] <= s:
+                return False
+            total += share[k] * x[to[k]]
+        x[s] += gamma * total
+    return True
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -142,11 +158,13 @@ def _apply(
     for s in range(len(x)):
         total = 0.0
         if len(unroll) > 0:
+            at = np.uint64(s) * np.uint64(len(unroll))
             for k in range(len(unroll)):
-                total += share[s * len(unroll) + k] * x[to[s * len(unroll) + k]]
+                i = at + np.uint64(k)
+                total += share[i] * x[np.uint32(to[i])]
         else:
             for k in range(begin[s], begin[s + 1]):
-                total += share[k] * x[to[k]]
+                total += share[k] * x[np.uint32(to[k])]
         t = x[s] - gamma * total
         y[s] = t
         uy += u[s] * t

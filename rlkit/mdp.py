@@ -291,7 +291,8 @@ class FiniteMDP:
         except FileNotFoundError:
             raise UserError(f"MDP file {path} does not exist") from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"MDP file {path} cannot be read: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no whole .npz file"
+            raise UserError(f"MDP file {path} cannot be read: {reason}") from None
         missing = {"format", "indptr", "indices", "probabilities", "rewards", "gamma"} - found.keys()
         if missing:
             raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from rlkit.curves import RETURNS, Group, groups
+from rlkit.curves import RETURNS, Curve, Group, groups
 from rlkit.errors import UserError
 from rlkit.files import check_output, write_whole
 from rlkit.run import RunDirectory
@@ -29,6 +29,9 @@ FEW = 10
 
 HELD = (0, (2, 1))
 """Dashes of a mean in which solved runs stand at their last value."""
+
+FLOOR = 1e-12
+"""Errors below are drawn here: they are rounding."""
 
 LETTERS = 130
 """Of the legend's that fit in the figure's width."""
@@ -82,15 +85,7 @@ def learning_curves(
         UserError: another ending, a folder that cannot be written to, or as `rlkit.curves.groups`.
     """
     check_output(path, ".png", ".svg")
-    kind, content = path.suffix.lower()[1:], io.BytesIO()
-    with _style():
-        drawn = figure(runs, x=x, y=y, title=title)
-        drawn.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
-    try:
-        write_whole(path, content.getvalue())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    return path
+    return save_figure(figure(runs, x=x, y=y, title=title), path)
 
 
 def figure(
@@ -126,6 +121,81 @@ def figure(
         if title:
             drawn.suptitle(title, x=0.01, ha="left", fontsize=11)
     return drawn
+
+
+def convergence(
+    errors: Mapping[str, Curve], regrets: Mapping[str, Curve], path: Path, *, title: str | None = None
+) -> Path:
+    """Draw how solvers and learners come near the optimum, and write a .png or .svg, whole or not at all.
+
+    Args:
+        errors: for each solver its largest |V - V*| over iterations, on a logarithmic axis that ends at FLOOR.
+        regrets: for each learner what its greedy policy loses at the start, over env steps.
+        path: the file.
+        title: above the panels.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: another ending, or a folder that cannot be written to.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only those who plot wait for it
+
+    with _style():
+        panels = [kind for kind, curves in ((_errors, errors), (_regrets, regrets)) if curves]
+        drawn = Figure(figsize=(5 + 3.5 * (len(panels) > 1), 4), dpi=100, layout="constrained")
+        colours = dict(zip([*errors, *regrets], cycle(COLOURS)))
+        for panel, draw in zip(drawn.subplots(1, max(1, len(panels)), squeeze=False)[0], panels, strict=False):
+            draw(panel, errors if draw is _errors else regrets, colours)
+        drawn.legend(loc="outside lower left", ncols=2 + (len(panels) > 1))
+        if title:
+            drawn.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return save_figure(drawn, path)
+
+
+def save_figure(drawn: Figure, path: Path) -> Path:
+    """Write a figure as .png or .svg, whole or not at all; the same figure gives the same bytes."""
+    check_output(path, ".png", ".svg")
+    kind, content = path.suffix.lower()[1:], io.BytesIO()
+    with _style():
+        drawn.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    try:
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    return path
+
+
+def _errors(panel: Axes, curves: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
+    for name, curve in curves.items():
+        shown = np.maximum(np.where(np.isfinite(curve.y), curve.y, np.nan), FLOOR)
+        marker = "o" if len(curve.x) == 1 else None
+        panel.plot(
+            np.maximum(curve.x, 1), shown, color=colours[name], linewidth=1.8, marker=marker, markersize=4, label=name
+        )
+    panel.set_yscale("log")
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter(_number)
+    panel.set_title("solvers")
+    panel.set_xlabel("iterations")
+    panel.set_ylabel("largest |V - V*|")
+
+
+def _regrets(panel: Axes, curves: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    for name, curve in curves.items():
+        shown = np.where(np.isfinite(curve.y), curve.y, np.nan)
+        marker = "o" if len(curve.x) == 1 else None
+        panel.plot(curve.x, shown, color=colours[name], linewidth=1.8, marker=marker, markersize=4, label=name)
+    panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    panel.xaxis.set_major_formatter(_number)
+    panel.yaxis.set_major_formatter(_number)
+    panel.set_title("learners")
+    panel.set_xlabel("env steps")
+    panel.set_ylabel("regret of the greedy policy at the start")
 
 
 def _draw(panel: Axes, group: Group, colour: str) -> None:

@@ -56,9 +56,22 @@ class Solution:
         """Expected (discounted) return of an episode, over the start distribution."""
         return float(self.mdp.start @ self.values)
 
+    @property
+    def size(self) -> dict[str, Any]:
+        """States, actions and outcomes of the model, and its discount and horizon."""
+        return {
+            "states": self.mdp.states,
+            "actions": self.mdp.actions,
+            "outcomes": self.mdp.nnz,
+            "gamma": self.mdp.gamma,
+            "horizon": self.mdp.horizon,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """As ``rlkit solve --json`` prints it."""
-        policy = self.policy if self.policy.ndim == 1 else self.policy[0]
+        policy = None
+        if self.size["states"] <= LISTED:
+            policy = (self.policy if self.policy.ndim == 1 else self.policy[0]).tolist()
         return {
             "solver": self.solver,
             "why": self.why,
@@ -67,12 +80,8 @@ class Solution:
             "converged": self.converged,
             "iterations": self.iterations,
             "seconds": self.seconds,
-            "states": self.mdp.states,
-            "actions": self.mdp.actions,
-            "outcomes": self.mdp.nnz,
-            "gamma": self.mdp.gamma,
-            "horizon": self.mdp.horizon,
-            "policy": policy.tolist() if len(policy) <= LISTED else None,
+            **self.size,
+            "policy": policy,
         }
 
 

@@ -564,12 +564,12 @@ def test_help_names_every_verb_and_no_arguments_show_it(rl: Command) -> None:
     shown = rl("--help")
     assert shown.code == 0
     assert shown.err == ""
-    for verb in ("train", "evaluate", "render", "plot", "list", "doctor", "completion"):
+    for verb in ("train", "solve", "compare", "evaluate", "render", "plot", "list", "doctor", "completion"):
         assert re.search(rf"^  {verb}  +[A-Z].*\.$", shown.out, re.MULTILINE)
         assert rl(verb, "-h").out.startswith(f"Usage: rlkit {verb} ")
     assert rl() == shown
     assert rl("--version") == (0, f"rlkit, version {rlkit.__version__}\n", "")
-    assert "dqn  Deep Q-network" in rl("train", "--help").out
+    assert re.search(r"^  dqn +Deep Q-network", rl("train", "--help").out, re.MULTILINE)
 
 
 def test_help_has_a_flag_for_every_field_with_its_sentence_and_default(rl: Command) -> None:
@@ -718,8 +718,8 @@ def test_list_as_json_is_one_object(rl: Command, copied: Path) -> None:
     said = rl("list", "--json", "--run-dir", copied.parent)
     assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
     found = json.loads(said.out)
-    assert set(found) == {"agents", "presets", "runs"}
-    assert set(found["agents"]) == {"dqn"}
+    assert set(found) == {"agents", "solvers", "presets", "runs"}
+    assert set(found["agents"]) >= {"dqn", "q-learning"}
     assert "CartPole-v1" in found["presets"]["dqn"]
     (row,) = found["runs"]
     assert row == {
@@ -731,7 +731,9 @@ def test_list_as_json_is_one_object(rl: Command, copied: Path) -> None:
 def test_list_in_words(rl: Command, copied: Path) -> None:
     assert rl("list", "runs", "--run-dir", copied.parent) == (0, f"{copied}  finished at step 300\n", "")
     everything = rl("list").out
-    assert re.match(r"agents:\n  dqn  Deep Q-network .*\npresets:\n  dqn  Acrobot-v1, CartPole-v1", everything)
+    assert re.match(r"agents:\n  dqn +Deep Q-network .*\n", everything)
+    assert re.search(r"\nsolvers:\n  auto +The planner that fits", everything)
+    assert re.search(r"\npresets:\n  dqn +Acrobot-v1, CartPole-v1", everything)
     assert everything.endswith("runs: none\n")
     assert rl("list", "runs") == (0, "", "")
 
@@ -830,7 +832,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     ("line", "words"),
     [
         ("rlkit tr", ["train"]),
-        ("rlkit train d", ["dqn"]),
+        ("rlkit train dq", ["dqn"]),
         ("rlkit train dqn --env CartP", ["CartPole-v1"]),
         ("rlkit train dqn --ga", ["--gamma"]),
         ("rlkit train dqn --loss ", ["huber", "squared"]),

@@ -11,12 +11,14 @@ import click
 
 from rlkit import __version__
 from rlkit.cli.common import Help
+from rlkit.cli.compare import compare
 from rlkit.cli.completion import completion
 from rlkit.cli.doctor import doctor
 from rlkit.cli.evaluate import evaluate
 from rlkit.cli.listing import list_
 from rlkit.cli.plot import plot
 from rlkit.cli.render import render
+from rlkit.cli.solve import solve
 from rlkit.cli.train import train
 from rlkit.errors import UserError, unknown
 
@@ -40,7 +42,7 @@ def cli(debug: bool) -> None:
     del debug
 
 
-for command in (train, evaluate, render, plot, list_, doctor, completion):
+for command in (train, solve, compare, evaluate, render, plot, list_, doctor, completion):
     cli.add_command(command)
 
 

@@ -7,10 +7,10 @@ import os
 import sys
 import tempfile
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -61,6 +61,43 @@ class FieldType(click.ParamType):  # type: ignore[type-arg] # generic only in th
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
+class Number(FieldType):
+    """For an argument whose default is a whole number, which need not mean that others are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:  # noqa: ANN401 - click's
+        number: float = super().convert(value, param, ctx)
+        return int(number) if number.is_integer() else number
+
+
+class FieldOption(click.Option):
+    """An option made from a config field, shown under its group's heading."""
+
+    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:  # noqa: ANN401 - click.Option's
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class Grouped(click.Command):
+    """Shows its options under the headings of their groups."""
+
+    groups: ClassVar[Mapping[str, str]] = {}
+    """What the heading of each group is, in their order."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = self.get_params(ctx)
+        for group, title in {**self.groups, "": "Options"}.items():
+            rows = [
+                row
+                for option in options
+                if getattr(option, "group", "") == group
+                and isinstance(option, click.Option)
+                and (row := option.get_help_record(ctx))
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
 def count(flag: str, low: int = 1) -> FieldType:
     """The type of an option that takes a whole number of at least `low`."""
     return FieldType(flag, int, {"low": low, "high": None, "above": None})
@@ -78,6 +115,51 @@ class Name(click.Choice[str]):
         if value not in self.choices:
             raise unknown(self.what, value, self.choices)
         return value
+
+
+def complete_env(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Env ids for shell completion."""
+    from rlkit.experiments.catalogue import env_names
+
+    del ctx, param
+    return [name for name in env_names() if name.startswith(incomplete)]
+
+
+def env_options(env: str, taken: Iterable[click.Parameter]) -> list[FieldOption]:
+    """An option for each plain argument of an env whose name no other option has; UserError for an unknown env."""
+    from rlkit.experiments.catalogue import env_arguments
+
+    names = {word for o in taken for word in (o.name, *(flag[2:].replace("-", "_") for flag in o.opts))}
+    return [
+        env_option(name, default)
+        for name, default in env_arguments(env).items()
+        if name not in names and (default is None or isinstance(default, bool | int | float | str))
+    ]
+
+
+def env_option(name: str, default: object) -> FieldOption:
+    """An option for an argument of the env."""
+    flag = "--" + name.replace("_", "-")
+    shown = str(default).lower() if default is None or isinstance(default, bool) else default
+    text = f"Argument {name} of the env.  [{shown}]"
+    if isinstance(default, bool):
+        return FieldOption([f"{flag}/--no-{flag[2:]}", name], default=None, help=text, group="env")
+    if default is None:  # any type will do
+        return FieldOption([flag, name], type=literal, metavar="VALUE", default=None, help=text, group="env")
+    bounds = {"low": None, "high": None, "above": None}
+    kind = Number(flag, float, bounds) if isinstance(default, int) else FieldType(flag, type(default), bounds)
+    return FieldOption([flag, name], type=kind, default=None, help=text, group="env")
+
+
+def literal(text: str) -> bool | int | float | str:
+    """A word as TOML would read it, else as text."""
+    import tomllib
+
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 def run_argument(command: F) -> F:

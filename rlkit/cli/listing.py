@@ -8,22 +8,24 @@ import click
 
 from rlkit.cli.common import Name, json_option, print_json
 
-KINDS = ("agents", "envs", "presets", "runs")
+KINDS = ("agents", "solvers", "envs", "presets", "runs")
 
 
-@click.command("list", short_help="List agents, envs, presets, runs.")
+@click.command("list", short_help="List agents, solvers, envs, presets, runs.")
 @click.argument("kind", type=Name("kind", KINDS), required=False)
 @click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs are.")
 @json_option
 def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:
-    """List agents, envs, presets or runs; all but the envs without a name."""
+    """List agents, solvers, envs, presets or runs; all but the envs without a name."""
     from rlkit.experiments import catalogue
 
-    kinds = (kind,) if kind else ("agents", "presets", "runs")
+    kinds = (kind,) if kind else ("agents", "solvers", "presets", "runs")
     found: dict[str, object] = {}
     for name in kinds:
         if name == "agents":
             found[name] = catalogue.agent_summaries()
+        elif name == "solvers":
+            found[name] = catalogue.SOLVERS
         elif name == "envs":
             found[name] = catalogue.env_names()
         elif name == "presets":

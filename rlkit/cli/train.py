@@ -5,13 +5,26 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from rlkit.cli.common import FieldType, Help, count, json_option, print_json, quiet_import, say
+from rlkit.cli.common import (
+    FieldOption,
+    FieldType,
+    Grouped,
+    Help,
+    complete_env,
+    count,
+    env_options,
+    json_option,
+    literal,
+    print_json,
+    quiet_import,
+    say,
+)
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,36 +34,10 @@ if TYPE_CHECKING:
 GROUPS = {"env": "Env", "training": "Training", "agent": "Agent", "logging": "Logging", "device": "Device"}
 
 
-class Number(FieldType):
-    """For an argument whose default is a whole number, which need not mean that others are refused."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:  # noqa: ANN401 - click's
-        number: float = super().convert(value, param, ctx)
-        return int(number) if number.is_integer() else number
-
-
-class FieldOption(click.Option):
-    """An option made from a config field, shown under its group's heading."""
-
-    def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:  # noqa: ANN401 - click.Option's
-        super().__init__(*args, **kwargs)
-        self.group = group
-
-
-class AgentCommand(click.Command):
+class AgentCommand(Grouped):
     """Shows the fields under the headings of their groups."""
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        options = self.get_params(ctx)
-        for group, title in {**GROUPS, "": "Options"}.items():
-            rows = [
-                row
-                for option in options
-                if getattr(option, "group", "") == group and (row := option.get_help_record(ctx))
-            ]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+    groups: ClassVar[Mapping[str, str]] = GROUPS
 
 
 class Agents(Help):
@@ -119,7 +106,7 @@ def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: boo
 
 def agent_command(agent: str, env: str | None) -> click.Command:
     """The command that trains an agent, with the env's arguments as flags if the env is known."""
-    from rlkit.experiments.catalogue import agent_summaries, config_class, env_arguments
+    from rlkit.experiments.catalogue import agent_summaries, config_class
 
     options: list[click.Parameter] = [
         *field_options(config_class(agent)),
@@ -142,20 +129,14 @@ def agent_command(agent: str, env: str | None) -> click.Command:
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
     ]
-    taken = {word for o in options for word in (o.name, *(flag[2:].replace("-", "_") for flag in o.opts))}
-    found = env_arguments(env) if env else {}
-    of_env = [
-        name
-        for name, default in found.items()
-        if name not in taken and (default is None or isinstance(default, bool | int | float | str))
-    ]
-    options += [env_option(name, found[name]) for name in of_env]
+    of_env = env_options(env, options) if env else []
+    options += of_env
     text = agent_summaries()[agent]
     if not env:
         text += "\n\nWith --env ENV, the env's own arguments are flags too."
 
     def callback(**values: Any) -> None:  # noqa: ANN401 - click's
-        start(agent, values, set(of_env))
+        start(agent, values, {str(option.name) for option in of_env})
 
     return AgentCommand(agent, params=options, callback=callback, help=text, short_help=agent_summaries()[agent])
 
@@ -194,28 +175,6 @@ def field_options(cls: type[TrainConfig]) -> list[FieldOption]:
                 )
             )
     return made
-
-
-def complete_env(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Env ids for shell completion."""
-    from rlkit.experiments.catalogue import env_names
-
-    del ctx, param
-    return [name for name in env_names() if name.startswith(incomplete)]
-
-
-def env_option(name: str, default: object) -> FieldOption:
-    """An option for an argument of the env."""
-    flag = "--" + name.replace("_", "-")
-    shown = str(default).lower() if default is None or isinstance(default, bool) else default
-    text = f"Argument {name} of the env.  [{shown}]"
-    if isinstance(default, bool):
-        return FieldOption([f"{flag}/--no-{flag[2:]}", name], default=None, help=text, group="env")
-    if default is None:  # any type will do
-        return FieldOption([flag, name], type=literal, metavar="VALUE", default=None, help=text, group="env")
-    bounds = {"low": None, "high": None, "above": None}
-    kind = Number(flag, float, bounds) if isinstance(default, int) else FieldType(flag, type(default), bounds)
-    return FieldOption([flag, name], type=kind, default=None, help=text, group="env")
 
 
 def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
@@ -272,17 +231,6 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         else:
             fields[name.replace("-", "_")] = value
     return fields
-
-
-def literal(text: str) -> bool | int | float | str:
-    """A word as TOML would read it, else as text."""
-    import tomllib
-
-    try:
-        value = tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value if isinstance(value, bool | int | float) else text
 
 
 def parse_seeds(text: str) -> list[int]:
