@@ -133,7 +133,7 @@ class Tabular(tf.Module):
 
     def start(self, simulator: Simulator) -> None:
         """The first episode of a simulation begins."""
-        self.begin(int(first_state(simulator.start, bits(self.rule.start, 0))))
+        self.begin(int(first_state(simulator.start, np.uint64(bits(self.rule.start, 0)))))
 
     def _make_room(self) -> None:
         """Twice the memory where an episode has filled it."""

@@ -21,7 +21,13 @@ AXES = ("steps", "seconds")
 """What a curve can run over: env steps, or seconds of training without pauses."""
 
 RETURNS = ("evaluation", "episode_return")
+"""What is a return."""
+
+HELD = (*RETURNS, "regret")
 """What a solved run can be held at: its last value, as it would go on at least as well."""
+
+EVALUATED = {"evaluation": "mean", "regret": "regret"}
+"""What comes from evaluations.csv, and its column there; all else is a column of metrics.csv."""
 
 SAME = {
     "seed",
@@ -77,24 +83,25 @@ class Group:
 def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation") -> list[Group]:
     """Runs that differ in their seed alone, together; of two runs with one seed the later given counts.
 
-    A run that solved its env has stopped early: where y is a return, its last value stands for it up to the
-    end of the longest run of its group. All other runs count as far as they came, and the mean ends where the
-    first of them does. Runs without any value are left out.
+    A run that solved its env has stopped early: where y is a return or the regret, its last value stands for it up
+    to the end of the longest run of its group. All other runs count as far as they came, and the mean ends where
+    the first of them does. Runs without any value are left out.
 
     The interval is Student's t over seeds, mean ± t(0.975, n - 1) s / √n.
 
     Args:
         runs: in the order in which their groups come.
         x: "steps" or "seconds".
-        y: "evaluation", the mean return of greedy episodes, or a column of metrics.csv.
+        y: "evaluation", the mean return of greedy episodes; "regret", what their policy loses on the optimal one,
+            where the env's model is known; or a column of metrics.csv.
 
     Raises:
         UserError: an unknown x or y, a file that cannot be read, or no value in any run.
     """
     if x not in AXES:
         raise unknown("x", x, AXES)
-    if y not in ("evaluation", *METRICS[1:]):
-        raise unknown("y", y, ("evaluation", *METRICS[1:]))
+    if y not in (*EVALUATED, *METRICS[1:]):
+        raise unknown("y", y, (*EVALUATED, *METRICS[1:]))
     found: dict[str, dict[int, RunDirectory]] = {}
     for run in runs:
         if len(curve(run, x, y).x):
@@ -107,7 +114,7 @@ def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation"
 
 def curve(run: RunDirectory, x: str, y: str) -> Curve:
     """One run's values, without rows that have none."""
-    name, column = ("evaluations.csv", "mean") if y == "evaluation" else ("metrics.csv", y)
+    name, column = ("evaluations.csv", EVALUATED[y]) if y in EVALUATED else ("metrics.csv", y)
     steps, values = columns(run, name, column)
     if x == "seconds":
         known, seconds = columns(run, "timing.csv", "seconds")
@@ -133,7 +140,7 @@ def columns(run: RunDirectory, name: str, column: str) -> tuple[np.ndarray, np.n
 
 def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str) -> Group:
     curves = {int(run.info["seed"]): curve(run, x, y) for run in runs}
-    solved = {int(r.info["seed"]) for r in runs if r.info["status"] == "solved" and y in RETURNS}
+    solved = {int(r.info["seed"]) for r in runs if r.info["status"] == "solved" and y in HELD}
     ends = {seed: float(c.x[-1]) for seed, c in curves.items()}
     first = max(float(c.x[0]) for c in curves.values())
     last = min((end for seed, end in ends.items() if seed not in solved), default=max(ends.values()))

@@ -80,3 +80,17 @@ def test_a_large_triangle_is_solved_without_its_model_and_as_the_generic_planner
 def test_one_solved_from_its_numbers_alone_has_no_model() -> None:
     with pytest.raises(ValueError, match="it has no model"):
         solve_triangle(np.array([1.0, 2.0, 3.0])).mdp  # noqa: B018
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9, 17, 60])
+@pytest.mark.parametrize("slip", [0.0, 0.25, 0.5, 1.0])
+def test_the_tensorflow_program_agrees(rows: int, slip: float) -> None:
+    import tensorflow as tf
+
+    from rlkit.agents import triangle_tensorflow
+
+    triangle = Triangle.random(rows, rows)
+    fast = solve_triangle(triangle.bottom_first(), slip)
+    found = triangle_tensorflow.solve_triangle(tf.constant(triangle.bottom_first()), rows, slip)
+    assert abs(float(found.value) - fast.value_at_start) < 1e-9
+    np.testing.assert_array_equal(found.policy.numpy(), fast.steps)

@@ -1,4 +1,4 @@
-"""Tabular Q-learning in the plain Python loop over Gymnasium: steps a second, and what it earns as it learns.
+"""Tabular Q-learning in samples of the env's model against the plain Python loop over Gymnasium: speed and returns.
 
     python -m rlkit.experiments.benchmarks.q_learning [--quick] [--only ENV]
 
@@ -16,7 +16,11 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from rlkit.agents.tabular import Tabular
+from rlkit.agents.tabular_config import QLearningConfig
 from rlkit.experiments.benchmarks._measuring import set_up, table
+from rlkit.mdp import FiniteMDP
+from rlkit.simulation import simulator
 
 ENVS: dict[str, dict[str, Any]] = {"FrozenLake-v1": {"map_name": "8x8"}, "Taxi-v4": {}}
 """Ids and what they are made with."""
@@ -31,10 +35,8 @@ class Learned(NamedTuple):
     """One run."""
 
     seconds: float
-    ends: np.ndarray
-    """Step at which each episode ended."""
-    returns: np.ndarray
-    """Of each episode."""
+    means: list[float]
+    """Mean return of the episodes that ended in each part of the steps."""
 
 
 def plain(name: str, steps: int, seed: int) -> Learned:
@@ -61,10 +63,34 @@ def plain(name: str, steps: int, seed: int) -> Learned:
             returns.append(total)
             total = 0.0
             state, _ = env.reset()
-    return Learned(time.perf_counter() - begun, np.array(ends), np.array(returns))
+    seconds = time.perf_counter() - begun
+    part = np.array(ends) * PARTS // steps
+    return Learned(seconds, [float(np.array(returns)[part == i].mean()) for i in range(PARTS)])
 
 
-LOOPS: dict[str, Callable[[str, int, int], Learned]] = {"plain Python loop": plain}
+def simulated(name: str, steps: int, seed: int) -> Learned:
+    """The same settings on outcomes that are drawn from the env's model, in compiled code."""
+    config = QLearningConfig(
+        env=name, env_args=ENVS[name], seed=seed, gamma=GAMMA, step_size=ALPHA, epsilon_end=LOWEST,
+        epsilon_duration=steps / 2,
+    )  # fmt: skip
+    env = gymnasium.make(name, **ENVS[name])
+    learner = Tabular(config, env.observation_space, env.action_space)
+    assert env.spec is not None
+    tables = simulator(FiniteMDP.from_env(env, gamma=GAMMA), env.spec.max_episode_steps or 0)
+    assert tables is not None
+    learner.start(tables)
+    seconds, means = 0.0, []
+    for part in range(PARTS):
+        begun = time.perf_counter()
+        learner.simulate(tables, steps * part // PARTS, steps * (part + 1) // PARTS)
+        seconds += time.perf_counter() - begun
+        means.append(float(learner.sums[0] / learner.sums[2]))
+        learner.sums[:] = 0
+    return Learned(seconds, means)
+
+
+LOOPS: dict[str, Callable[[str, int, int], Learned]] = {"plain Python loop": plain, "rlkit, model": simulated}
 """What is timed, in turn; the first is what the others are compared with."""
 
 
@@ -79,17 +105,12 @@ def compare(name: str, steps: int, rounds: int) -> None:
     for loop, learned in runs.items():
         rates = np.array([steps / run.seconds for run in learned])
         ratios = f"{rates.max() / first.max():,.1f}", f"{np.median(rates) / np.median(first):,.1f}"
-        curve = [_mean_return(learned, steps * i // PARTS, steps * (i + 1) // PARTS) for i in range(PARTS)]
+        means = np.array([run.means for run in learned])
+        curve = [f"{m:.3g}+-{d:.1g}" for m, d in zip(means.mean(axis=0), means.std(axis=0), strict=True)]
         rows.append([loop, f"{rates.max():,.0f}", f"{np.median(rates):,.0f}", *ratios, *curve])
     heads = ["steps a second", "most", "median", "x most", "x median", *(f"part {i + 1}" for i in range(PARTS))]
     title = f"{name}: {steps:,} steps, {rounds} seeds; mean return and its standard deviation over seeds, by fifths"
     table(title, heads, rows)
-
-
-def _mean_return(learned: list[Learned], first: int, last: int) -> str:
-    """Of the episodes that ended in a stretch of steps: the mean of each run, and over runs mean and deviation."""
-    means = [run.returns[(run.ends >= first) & (run.ends < last)].mean() for run in learned]
-    return f"{np.mean(means):.3g}+-{np.std(means):.1g}"
 
 
 def main() -> None:
@@ -101,6 +122,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(ENVS), metavar="ENV", default=list(ENVS))
     options = parser.parse_args()
     set_up()
+    for name in options.only:
+        simulated(name, 1_000, 0)  # what it compiles
     steps, rounds = (50_000, 2) if options.quick else (options.steps, options.rounds)
     for name in options.only:
         compare(name, steps, rounds)

@@ -41,6 +41,20 @@ def contestants(numbers: np.ndarray) -> list[Contestant]:
     return [Contestant(name, lambda: None, run) for name, run in runs.items()]
 
 
+def tensorflow(numbers: np.ndarray, rows: int) -> Contestant:
+    """The TensorFlow program, on a tensor that is there already."""
+    import tensorflow as tf
+
+    from rlkit.agents import triangle_tensorflow
+
+    tensor = tf.constant(numbers)
+
+    def run(_: object) -> float:
+        return float(triangle_tensorflow.solve_triangle(tensor, rows, SLIP).value)
+
+    return Contestant("rlkit, TensorFlow", lambda: None, run)
+
+
 def value(numbers: np.ndarray, rows: int) -> float:
     """Of the top, by NumPy a row at a time from the recurrence itself."""
     v, at = numbers[:rows].astype(np.float64), rows
@@ -63,7 +77,7 @@ def main() -> None:
     integers = np.random.default_rng(0).integers(0, 100, rows * (rows + 1) // 2)
     for dtype in (np.float64, np.float32):
         numbers: Any = integers.astype(dtype)
-        measured = contestants(numbers)
+        measured = [*contestants(numbers), tensorflow(numbers, rows)]
         for contestant in measured:
             contestant.round()  # what it compiles
             contestant.seconds.clear()

@@ -16,7 +16,8 @@ from rlkit.errors import UserError
 @click.option("--x", default="steps", show_default=True, type=Name("--x", ["steps", "seconds"]), help="Over what.")
 @click.option(
     "--y",
-    help="evaluation, or a column of metrics.csv such as loss.  [evaluation if there is one, else episode_return]",
+    help="evaluation, regret where the env's model is known, or a column of metrics.csv such as loss.  "
+    "[evaluation if there is one, else episode_return]",
 )
 @click.option("--all", "every", is_flag=True, help="Every run below the given folders, not only the newest.")
 def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every: bool) -> None:

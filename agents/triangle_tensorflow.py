@@ -1,0 +1,76 @@
+"""Backward induction on a number triangle as one TensorFlow program, where the numbers are tensors already.
+
+Letters: N rows; S = N (N + 1) / 2 cells, the bottom row first, as in triangle_induction.py.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla  # the one way to write a slice in place inside a program
+
+WIDTHS = 8
+"""Compiled widths: a row is computed as wide as the widest of its eighth of the triangle."""
+
+
+class Induced(NamedTuple):
+    """What the program returns."""
+
+    value: tf.Tensor
+    """Of the top: the expected sum of the numbers on the way down; scalar, of the numbers' dtype."""
+    policy: tf.Tensor
+    """[S] int8, bottom row first: 0 down, 1 right; 0 in the bottom row and where both are as good."""
+
+
+def solve_triangle(numbers: tf.Tensor, rows: int, slip: float = 0.0) -> Induced:
+    """The recurrence of triangle_induction.solve_triangle, compiled by XLA for N rows.
+
+    What lies beyond the end of a row, the beginning of the next one, is computed too and never read: column j needs
+    columns j and j + 1 of the row below alone. So each row is one slice of a fixed width.
+
+    Args:
+        numbers: [S] float64 or float32, bottom row first.
+        rows: N.
+        slip: probability that the other action happens.
+    """
+    return Induced(*_program(rows, numbers.dtype)(numbers, tf.cast(slip, numbers.dtype)))
+
+
+@cache
+def _program(rows: int, dtype: tf.DType) -> Any:  # noqa: ANN401 - a tf.function has no type
+    cells = rows * (rows + 1) // 2
+    step = max(1, -(-rows // WIDTHS))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([cells], dtype), tf.TensorSpec([], dtype)], jit_compile=True, autograph=False
+    )
+    def induct(numbers: tf.Tensor, slip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        q, spread = tf.minimum(slip, 1 - slip), tf.abs(1 - 2 * slip)
+        sign = tf.sign(tf.cast(0.5, dtype) - slip)
+        padded = tf.concat([numbers, tf.zeros([rows], dtype)], axis=0)
+        policy = tf.zeros([cells + rows], tf.int8)
+        v = numbers[:rows]
+        for last in range(rows - 2, -1, -step):
+            first, width = max(0, last - step + 1), last + 1
+            v = v[: width + 1]
+
+            def body(
+                i: tf.Tensor, v: tf.Tensor, policy: tf.Tensor, width: int = width
+            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                at = tf.reshape((rows * (rows + 1) - (i + 1) * (i + 2)) // 2, [1])
+                a, b = v[:-1], v[1:]
+                right = tf.cast(sign * b > sign * a, tf.int8)
+                value = tf.slice(padded, at, [width]) + (q * (a + b) + spread * tf.maximum(a, b))
+                policy = xla.dynamic_update_slice(policy, right, at)
+                return i - 1, tf.concat([value, value[-1:]], axis=0), policy
+
+            def more(i: tf.Tensor, v: tf.Tensor, policy: tf.Tensor, first: int = first) -> tf.Tensor:
+                del v, policy
+                return i >= first
+
+            _, v, policy = tf.while_loop(more, body, (tf.constant(last, tf.int64), v, policy))
+        return v[0], policy[:cells]
+
+    return induct
