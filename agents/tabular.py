@@ -77,7 +77,10 @@ class Tabular(tf.Module):
             np.full(size[0], -1, np.int32),
         )
         self.memory = _memory(self.rule, size)
-        self.q = tf.Variable(np.zeros((tables, *size)), trainable=False, name="q")
+        self.q, self.visits, self.squares = (
+            tf.Variable(array, trainable=False, name=name)
+            for name, array in zip(("q", "visits", "squares"), self.tables[:3], strict=True)
+        )
         self.sums = np.zeros(5)
 
     def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
@@ -87,8 +90,11 @@ class Tabular(tf.Module):
         return greedy(values) + self.first_action
 
     def begin(self, state: int) -> None:
-        """An episode begins at a state, counted from 0."""
-        self.memory.numbers[kernels.STATE] = state
+        """An episode begins at a state, counted from 0; whatever was left of another one is forgotten."""
+        numbers = self.memory.numbers
+        numbers[kernels.STATE], numbers[kernels.PENDING] = state, -1
+        numbers[kernels.LENGTH] = numbers[kernels.KEPT] = 0
+        self.memory.total[0] = 0.0
 
     def choose(self, step: int) -> int:
         """The behaviour policy's action, counted from 0, at an absolute step."""
@@ -155,14 +161,14 @@ class Tabular(tf.Module):
         """Whether there is nothing left to learn; only the layered learner ends by itself.
 
         Raises:
-            UserError: its episodes are not all of the same length.
+            UserError: its episodes are not all of the same length, or meet a state at different steps.
         """
         if self.rule.kind != kernels.LAYERED:
             return False
         if self.memory.numbers[kernels.LAST] < 0:
             raise UserError(
-                "layered-q-iteration needs an env whose episodes all have the same length, such as "
-                "rlkit/NumberTriangle-v0: take q-learning"
+                "layered-q-iteration needs an env whose episodes all have the same length and meet a state at one of "
+                "their steps only, such as rlkit/NumberTriangle-v0: take q-learning"
             )
         return bool(self.memory.numbers[kernels.LAYER] == kernels.DONE)
 
@@ -182,9 +188,20 @@ class Tabular(tf.Module):
         found: np.ndarray = np.where(visits > 1, self.tables.squares / np.maximum(visits - 1, 1), np.nan)
         return found
 
+    def shortfall(self) -> int:
+        """The layered learner's: pairs that it has met and that have had fewer trials than they should."""
+        met = self.tables.layer >= 0
+        return int((self.tables.visits[0][met] < self.rule.trials).sum())
+
     def publish(self) -> None:
         """Copy the table to where checkpoints and the greedy policy take it from."""
-        self.q.assign(self.tables.q)
+        for variable, array in zip((self.q, self.visits, self.squares), self.tables[:3], strict=True):
+            variable.assign(array)
+
+    def adopt(self) -> None:
+        """The inverse of `publish`, after a checkpoint was restored."""
+        for variable, array in zip((self.q, self.visits, self.squares), self.tables[:3], strict=True):
+            array[:] = variable.numpy()
 
     def state(self) -> Arrays:
         """All that decides how learning goes on, as arrays."""
@@ -231,6 +248,7 @@ def rule(config: TabularConfig) -> Rule:
         step_size=step_size,
         power=power,
         trials=config.trials if isinstance(config, LayeredQIterationConfig) else 0,
+        budget=config.steps,
         exploration=np.uint64(stream(config.seed, Purpose.EXPLORATION)),
         coin=np.uint64(stream(config.seed, Purpose.COIN)),
         env=np.uint64(stream(config.seed, Purpose.OUTCOMES)),

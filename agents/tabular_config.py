@@ -37,17 +37,26 @@ class ControlConfig(TabularConfig):
     """What every epsilon-greedy tabular learner has."""
 
     step_size: float = option(
-        0.1, "Share of an update's error that a value takes, at first.", above=0, high=1, group="agent"
+        0.1,
+        "Share of an update's error that a value takes, at first; not read by visits.",
+        above=0,
+        high=1,
+        group="agent",
     )
     step_size_schedule: Literal["constant", "linear", "exponential", "visits"] = option(
-        "constant",
+        "visits",
         "Shape of the decay to step_size_end; visits: 1/n^step_size_power at the n-th update of a state and action.",
         group="agent",
     )
     step_size_end: float = option(0.01, "Where a linear or exponential decay ends.", above=0, high=1, group="agent")
     step_size_duration: int = option(500_000, "Steps until step_size_end.", low=1, group="agent")
     step_size_power: float = option(
-        1.0, "Exponent of the visits; above 0.5 and at most 1 to converge.", above=0, high=1, group="agent"
+        0.6,
+        "Exponent of the visits; above 0.5 and at most 1 to converge; 1 for the mean of all targets, which remembers "
+        "the first, random policy for long.",
+        above=0,
+        high=1,
+        group="agent",
     )
     epsilon_start: float = option(1.0, "Share of random actions at the start.", low=0, high=1, group="agent")
     epsilon_end: float = option(0.1, "Share of random actions in the end.", low=0, high=1, group="agent")
@@ -115,12 +124,6 @@ class ExpectedSarsaConfig(TemporalDifferenceConfig):
 class MonteCarloConfig(ControlConfig):
     """Monte-Carlo control: learns from whole returns."""
 
-    step_size_schedule: Literal["constant", "linear", "exponential", "visits"] = option(
-        "visits",
-        "Shape of the decay to step_size_end; visits: 1/n^step_size_power at the n-th update of a state and action, "
-        "which is the mean of the returns for power 1.",
-        group="agent",
-    )
     visits: Literal["first", "every"] = option(
         "first", "Which visits of a state and action in an episode count.", group="agent"
     )

@@ -45,6 +45,8 @@ class Rule(NamedTuple):
     step_size: Schedule
     power: float
     trials: int
+    budget: int
+    """Steps in all, of which each layer has a share (layered only)."""
     exploration: np.uint64
     """Random stream of the behaviour policy."""
     coin: np.uint64
@@ -89,10 +91,14 @@ class Memory(NamedTuple):
 
 STATE, PENDING, EPISODE, LENGTH, KEPT, LAYER, LAST = range(7)
 """Places in `Memory.numbers`: state; next action if it is chosen, else -1; episodes that have ended; steps in this one;
-entries of states, actions and rewards in use; layer that is learned and length of episodes (layered only)."""
+entries of states, actions and rewards in use; layer that is learned and length of episodes, -1 where the env has no
+layers (layered only)."""
 
 DONE = -2
 """The layer after the first one."""
+
+NO_LAYERS = -1
+"""The length of episodes where they differ, or a state is met at several of their steps."""
 
 RETURNS, LENGTHS, ENDED, ERRORS, UPDATES = range(5)
 """Places in the statistics: sums over ended episodes, and of |TD error| over updates."""
@@ -124,6 +130,20 @@ def _greedy(q: np.ndarray, s: int) -> int:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def _knows_nothing(q: np.ndarray, s: int) -> bool:
+    """Whether all actions are worth the same, as at first: then any is as good as the lowest, and tells more."""
+    first = 0.0
+    for a in range(q.shape[2]):
+        value = q[0, s, a]
+        for table in range(1, q.shape[0]):
+            value += q[table, s, a]
+        first = value if a == 0 else first
+        if value != first:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def _uniform(random: np.uint64, actions: int) -> int:
     return np.int64(((random & np.uint64(0xFFFFFFFF)) * np.uint64(actions)) >> np.uint64(32))  # type: ignore[return-value]
 
@@ -142,7 +162,7 @@ def choose(rule: Rule, tables: Tables, memory: Memory, s: int, step: int) -> int
             return least
         return _uniform(random, actions)
     epsilon = scheduled(rule.epsilon, step, memory.numbers[EPISODE])
-    if float(random >> np.uint64(32)) * 2.0**-32 < epsilon:
+    if float(random >> np.uint64(32)) * 2.0**-32 < epsilon or _knows_nothing(tables.q, s):
         return _uniform(random, actions)
     return _greedy(tables.q, s)
 
@@ -224,7 +244,9 @@ def _traces(
     if not terminated:
         target += rule.gamma * _bootstrap(rule, tables, memory, following, action, step + 1, 0)
     error = target - tables.q[0, s, a]
-    cut = rule.target == MAX and action >= 0 and action != _greedy(tables.q, following)
+    cut = False
+    if rule.target == MAX and action >= 0:
+        cut = tables.q[0, following, action] < tables.q[0, following, _greedy(tables.q, following)]
     size = _step_size(rule, tables, memory, s, a, step, 0)
     kept = memory.numbers[KEPT]
     found = -1
@@ -272,6 +294,8 @@ def _trial(
     length = memory.numbers[LENGTH]
     if tables.layer[s] < 0:
         tables.layer[s] = length
+    elif tables.layer[s] != length:
+        memory.numbers[LAST] = -1
     if length != memory.numbers[LAYER]:
         return
     target = reward
@@ -298,14 +322,24 @@ def _layer_is_learned(rule: Rule, tables: Tables, memory: Memory) -> bool:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _end_of_trial(rule: Rule, tables: Tables, memory: Memory) -> None:
-    """After the first episode learn the last layer; after a layer's last trial the one above."""
+def deadline(budget: int, last: int, layer: int) -> int:
+    """The step at which the learner leaves a layer as it is: the i-th has a share of the budget like (i + 1)^2.
+
+    What random play seldom reaches lies low: the lower layers need most of the steps.
+    """
+    above = layer * (layer + 1) * (2 * layer + 1) / (last * (last + 1) * (2 * last + 1))
+    return int(budget * (1.0 - above))
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _end_of_trial(rule: Rule, tables: Tables, memory: Memory, step: int) -> None:
+    """After the first episode learn the last layer; after a layer's last trial, or its time, the one above."""
     numbers = memory.numbers
     if numbers[LAST] == 0:
         numbers[LAST], numbers[LAYER] = numbers[LENGTH], numbers[LENGTH] - 1
     elif numbers[LENGTH] != numbers[LAST]:
-        numbers[LAST] = -1
-    elif _layer_is_learned(rule, tables, memory):
+        numbers[LAST] = NO_LAYERS
+    elif _layer_is_learned(rule, tables, memory) or step >= deadline(rule.budget, numbers[LAST], numbers[LAYER]):
         numbers[LAYER] = numbers[LAYER] - 1 if numbers[LAYER] > 0 else DONE
 
 
@@ -344,7 +378,7 @@ def observe(
     numbers[LENGTH] += 1
     if ended:
         if rule.kind == LAYERED:
-            _end_of_trial(rule, tables, memory)
+            _end_of_trial(rule, tables, memory, step)
         sums[RETURNS] += memory.total[0]
         sums[LENGTHS] += numbers[LENGTH]
         sums[ENDED] += 1
@@ -383,58 +417,60 @@ def simulate(
     return last
 
 
+@njit(cache=True, nogil=True, forceinline=True)
+def _look(q: np.ndarray, s: int) -> tuple[int, float]:
+    """The lowest best action of a state [S, A], -1 where all are worth the same, and its value; without a branch."""
+    best, largest, smallest = 0, q[s, 0], q[s, 0]
+    for a in range(1, q.shape[1]):
+        value = q[s, a]
+        best = a if value > largest else best
+        largest = max(largest, value)
+        smallest = min(smallest, value)
+    return (best if smallest < largest else -1), largest
+
+
 @njit(cache=True, nogil=True)
 def simulate_q_learning(
     rule: Rule, tables: Tables, memory: Memory, simulator: Simulator, first: int, last: int, sums: np.ndarray
 ) -> int:
     """What `simulate` does for one-step Q-learning, to the bit, many times as fast.
 
-    The greedy action and largest value of each state are kept beside the table and mended after an update, which the
-    processor does while the next step is already under way.
+    The greedy action and largest value of each state are kept beside the table and looked up again after an update,
+    which the processor does while the next step is already under way.
     """
     q, visits, numbers = tables.q[0], tables.visits[0], memory.numbers
     states, actions = q.shape
     greedy, largest = np.empty(states, np.int32), np.empty(states)
     for s in range(states):
-        best = 0
-        for a in range(1, actions):
-            best = a if q[s, a] > q[s, best] else best
-        greedy[s], largest[s] = best, q[s, best]
+        greedy[s], largest[s] = _look(q, s)
     width, limit = simulator.threshold.shape[1], simulator.limit if simulator.limit > 0 else 2**62
     s, length, episode, total = numbers[STATE], numbers[LENGTH], numbers[EPISODE], memory.total[0]
-    errors, returns, lengths, ended = 0.0, 0.0, 0, 0
+    threshold, to, ends, pays = simulator.threshold, simulator.to, simulator.ends, simulator.reward
+    exploration, env, gamma = rule.exploration, rule.env, rule.gamma
+    errors, returns, lengths, ended = sums[ERRORS], sums[RETURNS], sums[LENGTHS], sums[ENDED]
     by_visits = rule.step_size.kind == VISITS
     fixed_size, fixed_epsilon = rule.step_size.kind == CONSTANT, rule.epsilon.kind == CONSTANT
     size, epsilon = rule.step_size.start, rule.epsilon.start
     for step in range(first, last):
         if not fixed_epsilon:
             epsilon = scheduled(rule.epsilon, step, episode)
-        random = bits(rule.exploration, step)
-        explores = float(random >> np.uint64(32)) * 2.0**-32 < epsilon
+        random = bits(exploration, step)
+        explores = float(random >> np.uint64(32)) * 2.0**-32 < epsilon or greedy[s] < 0
         a = _uniform(random, actions) if explores else int(greedy[s])
         row = s * actions + a
-        u = fraction(bits(rule.env, step))
+        u = fraction(bits(env, step))
         k = 0
         for j in range(width - 1):
-            k += u >= simulator.threshold[row, j]
-        following, terminated, reward = int(simulator.to[row, k]), simulator.ends[row, k], simulator.reward[row, k]
-        error = reward + (0.0 if terminated else rule.gamma * largest[following]) - q[s, a]
+            k += u >= threshold[row, j]
+        following, terminated, reward = int(to[row, k]), ends[row, k], pays[row, k]
+        error = reward + (0.0 if terminated else gamma * largest[following]) - q[s, a]
         visits[s, a] += 1
         if not fixed_size:
             size = visits[s, a] ** -rule.power if by_visits else scheduled(rule.step_size, step, episode)
         new = q[s, a] + size * error
         q[s, a] = new
         errors += abs(error)
-        if a == greedy[s]:
-            if new < largest[s]:
-                best = 0
-                for other in range(1, actions):
-                    best = other if q[s, other] > q[s, best] else best
-                greedy[s], largest[s] = best, q[s, best]
-            else:
-                largest[s] = new
-        elif new > largest[s] or (new == largest[s] and a < greedy[s]):
-            greedy[s], largest[s] = a, new
+        greedy[s], largest[s] = _look(q, s)
         total += reward
         length += 1
         s = following
@@ -445,9 +481,6 @@ def simulate_q_learning(
             s = first_state(simulator.start, bits(rule.start, episode))
     numbers[STATE], numbers[LENGTH], numbers[EPISODE], memory.total[0] = s, length, episode, total
     numbers[PENDING] = -1
-    sums[RETURNS] += returns
-    sums[LENGTHS] += lengths
-    sums[ENDED] += ended
-    sums[ERRORS] += errors
+    sums[RETURNS], sums[LENGTHS], sums[ENDED], sums[ERRORS] = returns, lengths, ended, errors
     sums[UPDATES] += last - first
     return last

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from rlkit.errors import UserError, unknown
 
@@ -76,6 +77,20 @@ def arguments(env: str) -> dict[str, Any]:
         p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ("render_mode", "self")
     }
     return {**defaults, **{k: v for k, v in spec.kwargs.items() if k in defaults}}
+
+
+def has_model(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an env's model tells all: no wrapper changes what is seen or paid, and the env itself knows everything.
+
+    Taxi's P leaves out that a fickle passenger may change the destination.
+    """
+    layer: Any = env
+    while isinstance(layer, gymnasium.Wrapper):
+        if not isinstance(layer, TimeLimit | OrderEnforcing | PassiveEnvChecker):
+            return False
+        layer = layer.env
+    known = hasattr(layer, "mdp") or isinstance(getattr(layer, "P", None), dict)
+    return known and not getattr(layer, "fickle_passenger", False)
 
 
 def _creator(spec: EnvSpec) -> Any:  # noqa: ANN401 - whatever makes the env

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rlkit import envs
 from rlkit.agent import Learner
 from rlkit.agents.planners import solve
 from rlkit.config import Scalar
@@ -24,16 +25,18 @@ def model_of(env: str, env_args: Mapping[str, Scalar], gamma: float) -> FiniteMD
     """The model of an env, or None where it has none, or one that is too large or not fit for this discount."""
     made = gymnasium.make(env, **cast("dict[str, Any]", dict(env_args)))
     try:
-        inner = made.unwrapped
         space = made.observation_space
-        known = hasattr(inner, "mdp") or isinstance(getattr(inner, "P", None), dict)
-        if not known or not isinstance(space, spaces.Discrete) or space.n > LARGEST:
+        if not envs.has_model(made) or not isinstance(space, spaces.Discrete) or space.n > LARGEST:
             return None
         return FiniteMDP.from_env(made, gamma=gamma)
     except UserError:
         return None
     finally:
         made.close()
+
+
+BATCH = 256
+"""States whose actions are asked for at once."""
 
 
 class Regret:
@@ -52,10 +55,13 @@ class Regret:
         self.values = solve(model, tolerance=1e-9, allow_unconverged=True).values
         self.first_action = int(getattr(agent, "first_action", 0))
         self._states = int(getattr(space, "start", 0)) + np.arange(model.states)
-        self._policy = compile_policy(agent, space, model.states)
+        self._batch = min(model.states, BATCH)
+        self._policy = compile_policy(agent, space, self._batch)
 
     def __call__(self) -> float:
         """Of the agent as it is now."""
-        actions = self._policy(self._states) - self.first_action
+        padded = np.resize(self._states, -(-len(self._states) // self._batch) * self._batch)
+        parts = [self._policy(part) for part in padded.reshape(-1, self._batch)]
+        actions = np.concatenate(parts)[: self.model.states] - self.first_action
         lost = self.values - self.model.policy_values(actions)
         return float(np.where(self.model.start > 0, lost, 0.0) @ self.model.start)

@@ -74,7 +74,10 @@ class Run:
             agent = make(self.config, probe.single_observation_space, probe.single_action_space)
         finally:
             probe.close()
-        return agent, Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
+        step = Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
+        if isinstance(self.config, TabularConfig):
+            cast("Tabular", agent).adopt()
+        return agent, step
 
     def policy(self, num_envs: int = 1, checkpoint: str = "best") -> tuple[Policy, int]:
         """The greedy policy for N observations, and the step that it was saved at.
@@ -273,6 +276,8 @@ class _Session(contextlib.ExitStack):
                         bar = ProgressObserver(c.steps, loop.step, label=progress)
                         observers.append(stack.enter_context(bar))
                     status = loop.run()
+                if isinstance(loop, TabularLoop) and (short := loop.agent.shortfall()):
+                    self.say(f"{short:,} pairs of state and action had too few trials: give more --steps")
             finally:
                 directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
         return Run(directory, c)

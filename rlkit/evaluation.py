@@ -11,6 +11,9 @@ from gymnasium.vector import VectorEnv
 
 from rlkit.seeding import Purpose, evaluation_seed, generator
 
+LONGEST = 10_000
+"""Steps after which an episode counts as it is, where the env has no time limit: a greedy policy can go on for ever."""
+
 Policy = Callable[[np.ndarray], np.ndarray]
 """From N observations, [N, ...], to N actions, [N]."""
 
@@ -68,6 +71,8 @@ def evaluate(
 ) -> Evaluation:
     """Play episodes, each on a seed of its own, so that the result does not depend on how many run at once.
 
+    Where the env has no time limit, an episode is cut off after `LONGEST` steps.
+
     Args:
         policy: from N observations to N actions.
         envs: N envs with autoreset disabled.
@@ -81,6 +86,8 @@ def evaluate(
     playing = np.arange(n)  # episode that each env plays; those from `episodes` on are not counted
     started, left = n, episodes
     seeds: list[int | None] = [evaluation_seed(seed, int(e), occasion) for e in playing]
+    limited = envs.spec is not None and envs.spec.max_episode_steps is not None
+    played = np.zeros(n, np.int64)
     observation, _ = envs.reset(seed=seeds)  # type: ignore[arg-type]
     while left:
         observation, reward, terminated, truncated, _ = envs.step(policy(observation))
@@ -88,7 +95,11 @@ def evaluate(
         returns[playing[counted]] += reward[counted]
         lengths[playing[counted]] += 1
         ended = np.asarray(terminated | truncated)
+        played += 1
+        if not limited:
+            ended = ended | (played >= LONGEST)
         if ended.any():
+            played[ended] = 0
             left -= int((ended & counted).sum())
             fresh = np.flatnonzero(ended)
             playing[fresh] = started + np.arange(len(fresh))

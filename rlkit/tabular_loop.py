@@ -58,6 +58,10 @@ class TabularLearner(Learner, Protocol):
         """What the schedules say now."""
         ...
 
+    def shortfall(self) -> int:
+        """How many pairs of state and action were tried less often than they should be."""
+        ...
+
     def publish(self) -> None:
         """Copy the table to where checkpoints and the greedy policy take it from."""
         ...

@@ -25,20 +25,26 @@ BOX = spaces.Box(-1, 1, (3,), np.float32)
 
 
 class Echo(gymnasium.Env[Any, Any]):
-    """Pays 1 for naming the number that is shown; 20 steps. `shown` says as what: Discrete or Box."""
+    """Pays 1 for naming the number that is shown. `shown` says as what: Discrete, Discrete with the step, or Box."""
 
-    def __init__(self, shown: str = "discrete", first: int = 0) -> None:
-        self.shown, self.first = shown, first
+    def __init__(self, shown: str = "discrete", first: int = 0, length: int = 20) -> None:
+        self.shown, self.first, self.length = shown, first, length
         self.action_space = spaces.Discrete(3, start=first)
-        self.observation_space = spaces.Discrete(3, start=5) if shown == "discrete" else spaces.Box(0, 1, (3,))
+        self.observation_space = {
+            "discrete": spaces.Discrete(3, start=5),
+            "steps": spaces.Discrete(3 * (length + 1), start=5),
+            "box": spaces.Box(0, 1, (3,)),
+        }[shown]
 
     def look(self) -> Any:
         self.number = int(self.np_random.integers(3))
-        return np.int64(self.number + 5) if self.shown == "discrete" else np.eye(3, dtype=np.float32)[self.number]
+        if self.shown == "box":
+            return np.eye(3, dtype=np.float32)[self.number]
+        return np.int64(5 + self.number + (3 * (self.length - self.left) if self.shown == "steps" else 0))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self.left = 20
+        self.left = self.length
         return self.look(), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -54,16 +60,36 @@ QUICK = {
     "batch_size": 32, "buffer_size": 1500, "epsilon_duration": 1000, "target_interval": 50, "gamma": 0.5,
     "eval_interval": 0, "checkpoint_interval": 700,
 }  # fmt: skip
+TABULAR = {"steps": 3000, "epsilon_duration": 1000, "gamma": 0.5, "eval_interval": 0, "checkpoint_interval": 700}
+LAYERED = {"steps": 50_000, "trials": 5, "gamma": 0.5, "eval_interval": 0, "checkpoint_interval": 700}
+FIELDS: dict[str, dict[str, Any]] = {"dqn": QUICK, "layered-q-iteration": LAYERED}
+"""The fields of an agent with which it learns the toy; TABULAR where there is none."""
+
+BY_STEPS: dict[str, Any] = {"shown": "steps", "length": 5}
+"""The toy with layers, for an agent that needs them."""
 
 
-@pytest.mark.parametrize("name", agents.REGISTRY)
-@pytest.mark.parametrize("env_args", [{}, {"shown": "box"}, {"first": 2}], ids=str)
-@pytest.mark.parametrize("num_envs", [1, 4])
+def quick(name: str) -> dict[str, Any]:
+    return {**FIELDS.get(name, TABULAR), "env_args": BY_STEPS if name == "layered-q-iteration" else {}}
+
+
+TOYS = [
+    (name, env_args, num_envs)
+    for name in agents.REGISTRY
+    for env_args in ([{}, {"shown": "box"}, {"first": 2}] if name == "dqn" else [{}, {"first": 2}])
+    for num_envs in ([1, 4] if name == "dqn" else [1])
+]
+
+
+@pytest.mark.parametrize(("name", "env_args", "num_envs"), TOYS, ids=str)
 def test_an_agent_learns_a_toy_in_seconds(name: str, env_args: dict[str, Any], num_envs: int, tmp_path: Path) -> None:
-    run = rlkit.train(name, "test/Echo-v0", run_dir=tmp_path, env_args=env_args, num_envs=num_envs, **QUICK)
+    fields = quick(name)
+    fields["env_args"] = {**fields["env_args"], **env_args}
+    run = rlkit.train(name, "test/Echo-v0", run_dir=tmp_path, num_envs=num_envs, **fields)
     result = run.evaluate(episodes=10, checkpoint="last")
-    assert result.returns == (20.0,) * 10
-    assert result.lengths == (20,) * 10
+    length = fields["env_args"].get("length", 20)
+    assert result.returns == (length,) * 10
+    assert result.lengths == (length,) * 10
 
 
 SWITCHES = [
@@ -91,7 +117,7 @@ def test_the_same_seed_is_the_same_run_and_another_seed_is_another(name: str, tm
             run_dir=tmp_path / folder,
             seed=seed,
             log_interval=100,
-            **{**QUICK, "steps": 500},
+            **{**quick(name), "steps": 500},
         )
         content: bytes = (run.path / "metrics.csv").read_bytes()
         return content
@@ -100,20 +126,22 @@ def test_the_same_seed_is_the_same_run_and_another_seed_is_another(name: str, tm
     assert metrics(3, "c") != metrics(4, "d")
 
 
+REFUSED = [
+    (BOX, spaces.Box(-1, 1, (1,)), "needs Discrete actions", "needs Discrete observations"),
+    (BOX, spaces.MultiDiscrete([2, 2]), "needs Discrete actions", "needs Discrete observations"),
+    (spaces.Discrete(3), spaces.Box(-1, 1, (1,)), "needs Discrete actions", "needs Discrete actions"),
+    (spaces.Dict({"a": BOX}), spaces.Discrete(2), "Box and Discrete are", "needs Discrete observations"),
+    (spaces.Text(5), spaces.Discrete(2), "Box and Discrete are", "needs Discrete observations"),
+]
+"""Spaces, and what a network's and what a table's learner say."""
+
+
 @pytest.mark.parametrize("name", agents.REGISTRY)
-@pytest.mark.parametrize(
-    ("observations", "actions", "sentence"),
-    [
-        (BOX, spaces.Box(-1, 1, (1,)), "needs Discrete actions"),
-        (BOX, spaces.MultiDiscrete([2, 2]), "needs Discrete actions"),
-        (spaces.Dict({"a": BOX}), spaces.Discrete(2), "Box and Discrete are"),
-        (spaces.Text(5), spaces.Discrete(2), "Box and Discrete are"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("observations", "actions", "by_network", "by_table"), REFUSED, ids=str)
 def test_unsupported_spaces_are_refused_with_what_would_work(
-    name: str, observations: spaces.Space[Any], actions: spaces.Space[Any], sentence: str
+    name: str, observations: spaces.Space[Any], actions: spaces.Space[Any], by_network: str, by_table: str
 ) -> None:
+    sentence = by_network if name == "dqn" else by_table
     config = agents.config_class(name)(env="toy")
     with pytest.raises(UserError, match=sentence):
         agents.agent_class(name)(config, observations, actions)

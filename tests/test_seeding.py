@@ -17,6 +17,7 @@ PURPOSES = st.sampled_from(list(Purpose))
 
 def test_the_purposes_keep_their_numbers() -> None:
     known = ["PARAMETERS", "EXPLORATION", "REPLAY", "TRAINING_ENV", "EVALUATION_ENV", "BOOTSTRAP", "ACTIONS"]
+    known += ["TRIANGLE", "GARNET", "OUTCOMES", "COIN"]
     assert [Purpose(i).name for i in range(len(known))] == known
 
 
