@@ -47,7 +47,10 @@ def test_every_command_in_the_blocks_works_in_their_order(tmp_path: Path) -> Non
 def test_the_python_block_works(tmp_path: Path) -> None:
     (block,) = (block for kind, block in BLOCKS if kind == "python")
     (tmp_path / "snippet.py").write_text(block)
-    assert float(run("python snippet.py", tmp_path).stdout) >= 475
+    learned, solved = run("python snippet.py", tmp_path).stdout.splitlines()
+    assert float(learned) >= 475
+    value, bound = map(float, solved.split())
+    assert abs(value - 0.542025932) <= bound <= 1e-6  # the optimum as other libraries have it
 
 
 @pytest.mark.parametrize("command", sorted(set(QUOTED)))
@@ -57,6 +60,9 @@ def test_commands_in_sentences_work(command: str, tmp_path: Path) -> None:
         run(re.sub(r"--seeds 0-\d+", "--seeds 0-1", command) + SHORT, tmp_path)
     elif command.startswith("python -m"):
         run(command + " --help", tmp_path)
+    elif command.startswith("rlkit solve"):
+        (tmp_path / "FILE").write_text("1\n1 2\n1 2 1\n")
+        run(command, tmp_path)
     else:
         run("rlkit train dqn --env CartPole-v1 --seeds 0-1 --eval-interval 300" + SHORT, tmp_path)
         run(command, tmp_path)
