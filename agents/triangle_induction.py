@@ -172,6 +172,29 @@ def _step(numbers: np.ndarray, v: np.ndarray, policy: np.ndarray, q: float, spre
         v[j] = numbers[j] + (q_ * (a + b) + spread_ * (max(a, b)))
 
 
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz", "nnan"})
+def _two_steps(
+    lower: np.ndarray, upper: np.ndarray, v: np.ndarray, policy: np.ndarray, above: np.ndarray, q: float,
+    spread: float, sign: float,
+) -> None:  # fmt: skip
+    """Two rows at once: values are read and written half as often, for which the lower row is computed twice.
+
+    The lower row [m], m > n, has the policy [m] and the upper one [n] the policy `above` [n].
+    """
+    kind = lower.dtype.type
+    q_, spread_, sign_ = kind(q), kind(spread), kind(sign)
+    n = len(upper)
+    for j in range(n, len(lower)):
+        policy[j] = sign_ * v[j + 1] > sign_ * v[j]
+    for j in range(n):
+        a, b, c = v[j], v[j + 1], v[j + 2]
+        x = lower[j] + (q_ * (a + b) + spread_ * max(b, a))
+        y = lower[j + 1] + (q_ * (b + c) + spread_ * max(c, b))
+        policy[j] = sign_ * b > sign_ * a
+        above[j] = sign_ * y > sign_ * x
+        v[j] = upper[j] + (q_ * (x + y) + spread_ * max(y, x))
+
+
 @njit(cache=True, nogil=True, parallel=True, fastmath={"contract", "nsz", "nnan"})
 def _induct(
     numbers: np.ndarray, rows: int, q: float, spread: float, sign: float, policy: np.ndarray, kept: np.ndarray,
@@ -185,9 +208,19 @@ def _induct(
             first, last = (above + 1) * part // parts, (above + 1) * (part + 1) // parts
             width = below + 1 if part == parts - 1 else min(below + 1, last + below - above)
             v = kept[band, first:width].copy()
-            for i in range(below - 1, above - 1, -1):
-                at = (rows * (rows + 1) - (i + 1) * (i + 2)) // 2 + first
-                end = i + 1 if part == parts - 1 else min(i + 1, last + i - above)
-                cells = end - first
-                _step(numbers[at : at + cells], v, policy[at : at + cells], q, spread, sign)
+            row = below - 1
+            while row >= above:
+                at = (rows * (rows + 1) - (row + 1) * (row + 2)) // 2 + first
+                cells = (row + 1 if part == parts - 1 else min(row + 1, last + row - above)) - first
+                if row > above and cells > 1:
+                    on = (rows * (rows + 1) - row * (row + 1)) // 2 + first
+                    less = cells - 1
+                    _two_steps(
+                        numbers[at : at + cells], numbers[on : on + less], v, policy[at : at + cells],
+                        policy[on : on + less], q, spread, sign,
+                    )  # fmt: skip
+                    row -= 2
+                else:
+                    _step(numbers[at : at + cells], v, policy[at : at + cells], q, spread, sign)
+                    row -= 1
             kept[band + 1, first:last] = v[: last - first]

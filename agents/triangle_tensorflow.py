@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla  # the one way to write a slice in place inside a program
 
+from rlkit.agents.triangle_induction import offset
+
 WIDTHS = 8
 """Compiled widths: a row is computed as wide as the widest of its eighth of the triangle."""
 
@@ -49,28 +51,34 @@ def _program(rows: int, dtype: tf.DType) -> Any:  # noqa: ANN401 - a tf.function
     def induct(numbers: tf.Tensor, slip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         q, spread = tf.minimum(slip, 1 - slip), tf.abs(1 - 2 * slip)
         sign = tf.sign(tf.cast(0.5, dtype) - slip)
-        padded = tf.concat([numbers, tf.zeros([rows], dtype)], axis=0)
-        policy = tf.zeros([cells + rows], tf.int8)
-        v = numbers[:rows]
-        for last in range(rows - 2, -1, -step):
-            first, width = max(0, last - step + 1), last + 1
-            v = v[: width + 1]
 
-            def body(
-                i: tf.Tensor, v: tf.Tensor, policy: tf.Tensor, width: int = width
-            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-                at = tf.reshape((rows * (rows + 1) - (i + 1) * (i + 2)) // 2, [1])
+        def band(numbers: tf.Tensor, policy: tf.Tensor, v: tf.Tensor, last: int, first: int, begin: int) -> Any:  # noqa: ANN401
+            """Rows `last` up to `first`, where the arrays begin at cell `begin`."""
+            width = last + 1
+
+            def body(i: tf.Tensor, v: tf.Tensor, policy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                at = tf.reshape((rows * (rows + 1) - (i + 1) * (i + 2)) // 2 - begin, [1])
                 a, b = v[:-1], v[1:]
                 right = tf.cast(sign * b > sign * a, tf.int8)
-                value = tf.slice(padded, at, [width]) + (q * (a + b) + spread * tf.maximum(a, b))
+                value = tf.slice(numbers, at, [width]) + (q * (a + b) + spread * tf.maximum(a, b))
                 policy = xla.dynamic_update_slice(policy, right, at)
                 return i - 1, tf.concat([value, value[-1:]], axis=0), policy
 
-            def more(i: tf.Tensor, v: tf.Tensor, policy: tf.Tensor, first: int = first) -> tf.Tensor:
-                del v, policy
-                return i >= first
+            start = (tf.constant(last, tf.int64), v[: width + 1], policy)
+            _, v, policy = tf.while_loop(lambda i, *_: i >= first, body, start)
+            return v, policy
 
-            _, v, policy = tf.while_loop(more, body, (tf.constant(last, tf.int64), v, policy))
-        return v[0], policy[:cells]
+        policy = tf.zeros([cells], tf.int8)
+        v = numbers[:rows]
+        for last in range(rows - 2, -1, -step):
+            first = max(0, last - step + 1)
+            if (first + 1) * (first + 2) // 2 > last:
+                v, policy = band(numbers, policy, v, last, first, 0)
+            else:  # rows so short that their slices would reach beyond the end: on a copy with room for that
+                begin, room = offset(rows, last), tf.zeros([last + 1], dtype)
+                top = tf.concat([numbers[begin:], room], axis=0)
+                v, above = band(top, tf.cast(top * 0, tf.int8), v, last, first, begin)
+                policy = xla.dynamic_update_slice(policy, above[: cells - begin], [begin])  # what follows comes again
+        return v[0], policy
 
     return induct

@@ -71,7 +71,8 @@ def plain(name: str, steps: int, seed: int) -> Learned:
 def simulated(name: str, steps: int, seed: int) -> Learned:
     """The same settings on outcomes that are drawn from the env's model, in compiled code."""
     config = QLearningConfig(
-        env=name, env_args=ENVS[name], seed=seed, gamma=GAMMA, step_size=ALPHA, epsilon_end=LOWEST,
+        env=name, env_args=ENVS[name], seed=seed, gamma=GAMMA, step_size=ALPHA, step_size_schedule="constant",
+        epsilon_end=LOWEST,
         epsilon_duration=steps / 2,
     )  # fmt: skip
     env = gymnasium.make(name, **ENVS[name])
