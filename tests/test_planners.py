@@ -86,10 +86,21 @@ def test_undiscounted_too_where_cycles_cost(states: int, actions: int, seed: int
     except UserError:
         assume(False)
     truth = every_policy(arrays["transitions"], arrays["rewards"], arrays["terminal"], 1.0)
+    assume(np.abs(truth).max() < 100)  # a way out with a chance of 1e-4 takes value iteration over 100,000 sweeps
     for name, options in VARIANTS:
         solution = solve(mdp, name, tolerance=1e-6, **options)
         assert np.abs(solution.values - truth).max() <= solution.bound + 1e-9, (name, options)
         assert np.abs(mdp.policy_values(solution.policy) - truth).max() <= 1e-4, (name, options)
+
+
+def test_the_best_of_a_long_way_out_is_found_by_policies_and_value_iteration_says_that_it_did_not() -> None:
+    # one step in 10,000 leaves, each costs 1
+    p = [[[0.9999, 0.0001]], [[0.0, 1.0]]]
+    mdp = FiniteMDP.from_dense(p, [[-1.0], [0.0]], terminal=[False, True])
+    assert solve(mdp).value_at_start == pytest.approx(-10_000, abs=1e-6)
+    with pytest.raises(NotConvergedError) as error:
+        solve(mdp, "value-iteration", max_iterations=1_000)
+    assert -10_000 <= error.value.solution.value_at_start <= -10_000 + error.value.solution.bound
 
 
 @given(st.integers(3, 5), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5]))
