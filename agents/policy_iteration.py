@@ -239,7 +239,8 @@ def _newton(
         least = min(least, residual)
         if worse == 5:
             return step, False
-        x, _ = linear.bicgstab(even, begin, to, share, mdp.gamma, d, forcing, 200)
+        enough = min(0.9, 0.5 * threshold / float(np.linalg.norm(d)))  # the last step need not go further
+        x, _ = linear.bicgstab(even, begin, to, share, mdp.gamma, d, max(forcing, enough), 200)
         if not float(np.abs(x).max(initial=0.0)) <= LONGEST * residual:
             return step, False
         kept = v[live]
