@@ -215,6 +215,7 @@ def inexact_policy_iteration(mdp: FiniteMDP, v: np.ndarray, goal: Goal, *, forci
         used += steps
         rounds = 4 if settled else min(2 * rounds, 256)
         place[live] = -1
+        active |= graph[:, active].any(axis=1)  # what leads to states that a step has moved
     return Progress(v, used)
 
 
@@ -239,7 +240,7 @@ def _newton(
         least = min(least, residual)
         if worse == 5:
             return step, False
-        enough = min(0.9, 0.5 * threshold / float(np.linalg.norm(d)))  # the last step need not go further
+        enough = min(0.9, 0.5 * threshold / float(np.sqrt(np.square(d).sum())))  # the last step need not go further
         x, _ = linear.bicgstab(even, begin, to, share, mdp.gamma, d, max(forcing, enough), 200)
         if not float(np.abs(x).max(initial=0.0)) <= LONGEST * residual:
             return step, False
