@@ -37,35 +37,39 @@ def solve_triangle(numbers: tf.Tensor, rows: int, slip: float = 0.0) -> Induced:
         rows: N.
         slip: probability that the other action happens.
     """
-    return Induced(*_program(rows, numbers.dtype)(numbers, tf.cast(slip, numbers.dtype)))
+    better = 0 if slip == 0.5 else 1 if slip < 0.5 else -1
+    return Induced(*_program(rows, numbers.dtype, better)(numbers, tf.cast(slip, numbers.dtype)))
 
 
 @cache
-def _program(rows: int, dtype: tf.DType) -> Any:  # noqa: ANN401 - a tf.function has no type
+def _program(rows: int, dtype: tf.DType, better: int) -> Any:  # noqa: ANN401 - a tf.function has no type
+    """For N rows; `better` is 1 where the way to the larger value is the better action, -1 to the smaller, 0 none."""
     cells = rows * (rows + 1) // 2
     step = max(1, -(-rows // WIDTHS))
+
+    def right(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        if better == 0:
+            return tf.zeros_like(a, tf.int8)
+        return tf.cast(b > a if better > 0 else b < a, tf.int8)
 
     @tf.function(
         input_signature=[tf.TensorSpec([cells], dtype), tf.TensorSpec([], dtype)], jit_compile=True, autograph=False
     )
     def induct(numbers: tf.Tensor, slip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         q, spread = tf.minimum(slip, 1 - slip), tf.abs(1 - 2 * slip)
-        sign = tf.sign(tf.cast(0.5, dtype) - slip)
 
         def band(numbers: tf.Tensor, policy: tf.Tensor, v: tf.Tensor, last: int, first: int, begin: int) -> Any:  # noqa: ANN401
             """Rows `last` up to `first`, where the arrays begin at cell `begin`."""
             width = last + 1
 
-            def body(i: tf.Tensor, v: tf.Tensor, policy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-                at = tf.reshape((rows * (rows + 1) - (i + 1) * (i + 2)) // 2 - begin, [1])
+            def body(at: tf.Tensor, cells: tf.Tensor, v: tf.Tensor, policy: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 a, b = v[:-1], v[1:]
-                right = tf.cast(sign * b > sign * a, tf.int8)
-                value = tf.slice(numbers, at, [width]) + (q * (a + b) + spread * tf.maximum(a, b))
-                policy = xla.dynamic_update_slice(policy, right, at)
-                return i - 1, tf.concat([value, value[-1:]], axis=0), policy
+                value = tf.slice(numbers, [at], [width]) + (q * (a + b) + spread * tf.maximum(a, b))
+                policy = xla.dynamic_update_slice(policy, right(a, b), [at])
+                return at + cells, cells - 1, tf.concat([value, value[-1:]], axis=0), policy
 
-            start = (tf.constant(last, tf.int64), v[: width + 1], policy)
-            _, v, policy = tf.while_loop(lambda i, *_: i >= first, body, start)
+            start = (tf.constant(offset(rows, last) - begin), tf.constant(width), v[: width + 1], policy)
+            _, _, v, policy = tf.while_loop(lambda _at, cells, *_: cells > first, body, start)
             return v, policy
 
         policy = tf.zeros([cells], tf.int8)
@@ -77,7 +81,7 @@ def _program(rows: int, dtype: tf.DType) -> Any:  # noqa: ANN401 - a tf.function
             else:  # rows so short that their slices would reach beyond the end: on a copy with room for that
                 begin, room = offset(rows, last), tf.zeros([last + 1], dtype)
                 top = tf.concat([numbers[begin:], room], axis=0)
-                v, above = band(top, tf.cast(top * 0, tf.int8), v, last, first, begin)
+                v, above = band(top, tf.zeros_like(top, tf.int8), v, last, first, begin)
                 policy = xla.dynamic_update_slice(policy, above[: cells - begin], [begin])  # what follows comes again
         return v[0], policy
 
