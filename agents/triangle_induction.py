@@ -173,26 +173,35 @@ def _step(numbers: np.ndarray, v: np.ndarray, policy: np.ndarray, q: float, spre
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz", "nnan"})
-def _two_steps(
-    lower: np.ndarray, upper: np.ndarray, v: np.ndarray, policy: np.ndarray, above: np.ndarray, q: float,
-    spread: float, sign: float,
+def _three_steps(
+    low: np.ndarray, mid: np.ndarray, top: np.ndarray, v: np.ndarray, low_policy: np.ndarray, mid_policy: np.ndarray,
+    top_policy: np.ndarray, q: float, spread: float, sign: float,
 ) -> None:  # fmt: skip
-    """Two rows at once: values are read and written half as often, for which the lower row is computed twice.
+    """Three rows at once, [n + 2], [n + 1] and [n] cells: values are read and written a third as often.
 
-    The lower row [m], m > n, has the policy [m] and the upper one [n] the policy `above` [n].
+    For that the lower rows are computed again for each cell, which costs less.
     """
-    kind = lower.dtype.type
+    kind = low.dtype.type
     q_, spread_, sign_ = kind(q), kind(spread), kind(sign)
-    n = len(upper)
-    for j in range(n, len(lower)):
-        policy[j] = sign_ * v[j + 1] > sign_ * v[j]
-    for j in range(n):
+    n = len(top)
+    for j in range(n, len(low)):
+        low_policy[j] = sign_ * v[j + 1] > sign_ * v[j]
+    for j in range(n, len(mid)):
         a, b, c = v[j], v[j + 1], v[j + 2]
-        x = lower[j] + (q_ * (a + b) + spread_ * max(b, a))
-        y = lower[j + 1] + (q_ * (b + c) + spread_ * max(c, b))
-        policy[j] = sign_ * b > sign_ * a
-        above[j] = sign_ * y > sign_ * x
-        v[j] = upper[j] + (q_ * (x + y) + spread_ * max(y, x))
+        x = low[j] + (q_ * (a + b) + spread_ * max(b, a))
+        y = low[j + 1] + (q_ * (b + c) + spread_ * max(c, b))
+        mid_policy[j] = sign_ * y > sign_ * x
+    for j in range(n):
+        a, b, c, d = v[j], v[j + 1], v[j + 2], v[j + 3]
+        x = low[j] + (q_ * (a + b) + spread_ * max(b, a))
+        y = low[j + 1] + (q_ * (b + c) + spread_ * max(c, b))
+        z = low[j + 2] + (q_ * (c + d) + spread_ * max(d, c))
+        s = mid[j] + (q_ * (x + y) + spread_ * max(y, x))
+        t = mid[j + 1] + (q_ * (y + z) + spread_ * max(z, y))
+        low_policy[j] = sign_ * b > sign_ * a
+        mid_policy[j] = sign_ * y > sign_ * x
+        top_policy[j] = sign_ * t > sign_ * s
+        v[j] = top[j] + (q_ * (s + t) + spread_ * max(t, s))
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"contract", "nsz", "nnan"})
@@ -212,14 +221,15 @@ def _induct(
             while row >= above:
                 at = (rows * (rows + 1) - (row + 1) * (row + 2)) // 2 + first
                 cells = (row + 1 if part == parts - 1 else min(row + 1, last + row - above)) - first
-                if row > above and cells > 1:
+                if row - 2 >= above and cells > 3:
                     on = (rows * (rows + 1) - row * (row + 1)) // 2 + first
-                    less = cells - 1
-                    _two_steps(
-                        numbers[at : at + cells], numbers[on : on + less], v, policy[at : at + cells],
-                        policy[on : on + less], q, spread, sign,
+                    over = (rows * (rows + 1) - (row - 1) * row) // 2 + first
+                    _three_steps(
+                        numbers[at : at + cells], numbers[on : on + cells - 1], numbers[over : over + cells - 2], v,
+                        policy[at : at + cells], policy[on : on + cells - 1], policy[over : over + cells - 2],
+                        q, spread, sign,
                     )  # fmt: skip
-                    row -= 2
+                    row -= 3
                 else:
                     _step(numbers[at : at + cells], v, policy[at : at + cells], q, spread, sign)
                     row -= 1
