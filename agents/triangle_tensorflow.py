@@ -66,7 +66,7 @@ def _program(rows: int, dtype: tf.DType, better: int) -> Any:  # noqa: ANN401 - 
                 a, b = v[:-1], v[1:]
                 value = tf.slice(numbers, [at], [width]) + (q * (a + b) + spread * tf.maximum(a, b))
                 policy = xla.dynamic_update_slice(policy, right(a, b), [at])
-                return at + cells, cells - 1, tf.concat([value, value[-1:]], axis=0), policy
+                return at + cells, cells - 1, tf.pad(value, [[0, 1]]), policy  # XLA pads in vector code, not so concat
 
             start = (tf.constant(offset(rows, last) - begin), tf.constant(width), v[: width + 1], policy)
             _, _, v, policy = tf.while_loop(lambda _at, cells, *_: cells > first, body, start)

@@ -188,7 +188,7 @@ def planner_options() -> list[click.Parameter]:
         FieldOption(
             ["--sweeps"],
             type=count("--sweeps"),
-            help="Of modified-policy-iteration: sweeps of a policy.  [6]",
+            help="Of modified-policy-iteration: sweeps of a policy.  [more, the fewer states change their action]",
             group="solver",
         ),
         FieldOption(
