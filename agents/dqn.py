@@ -5,7 +5,8 @@ Letters: N parallel envs, K updates a round, B batch, A actions.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import keras
@@ -13,16 +14,29 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from rlkit import td
-from rlkit.agent import Clock, Transition
+from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.errors import UserError
-from rlkit.exploration import epsilon_greedy, greedy
+from rlkit.exploration import draws, epsilon_greedy, greedy
 from rlkit.networks import q_network
+from rlkit.optimizers import AdamState, adam, clipped
 from rlkit.schedules import exponential, linear
 from rlkit.seeding import Purpose, key
 
 SCHEDULES = {"linear": linear, "exponential": exponential}
 LOSSES = {"huber": td.huber, "squared": td.squared}
+
+
+class DQNState(NamedTuple):
+    """All that learning changes, as tensors or as the variables that keep it."""
+
+    weights: tuple[tf.Tensor, ...]
+    """Of the Q-network."""
+    target: tuple[tf.Tensor, ...]
+    """Of the target network."""
+    optimizer: AdamState
+    copied_at: tf.Tensor
+    """Step of the last hard copy, int64 scalar."""
 
 
 class DQN(tf.Module):
@@ -31,6 +45,8 @@ class DQN(tf.Module):
     Raises:
         UserError: actions that are not Discrete, observations that are neither Box nor Discrete.
     """
+
+    metrics = ("loss", "td_error", "q", "gradient_norm")
 
     def __init__(
         self, config: DQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
@@ -53,17 +69,34 @@ class DQN(tf.Module):
             )
 
         self.q, self.target = network(), network()
-        self.optimizer = keras.optimizers.Adam(config.learning_rate, epsilon=config.adam_epsilon)
-        self.optimizer.build(self.q.trainable_variables)
-        self.copied_at = tf.Variable(0, dtype=tf.int64, trainable=False, name="copied_at")
+        weights, target = (tuple(v.value for v in model.trainable_variables) for model in (self.q, self.target))
+        copied_at = tf.Variable(0, dtype=tf.int64, trainable=False, name="copied_at")
+        self.kept = DQNState(weights, target, AdamState.variables(weights), copied_at)
+
+    def state(self) -> DQNState:
+        """The variables' values."""
+        return cast("DQNState", tf.nest.map_structure(tf.convert_to_tensor, self.kept))
+
+    def assign(self, state: DQNState) -> None:
+        """Put a state's values into the variables."""
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.kept, state)
+
+    def q_values(self, weights: Sequence[tf.Tensor], observations: tf.Tensor) -> tf.Tensor:
+        """[B, A] for [B, ...], of a network with these weights."""
+        values, _ = self.q.stateless_call(weights, [], observations)
+        return values
 
     def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
         """Epsilon-greedy or greedy actions, counted from the action space's first: [N] int32."""
-        q = self.q(observations)  # [N, A]
+        bits = None
         if explore:
-            actions = epsilon_greedy(q, self.epsilon(clock), self.config.seed, clock.step)  # [N]
-        else:
-            actions = greedy(q)  # [N]
+            bits = draws(self.config.seed, Purpose.EXPLORATION, clock.step, [2, observations.shape[0]])
+        return self.choose(self.state(), observations, clock, bits)
+
+    def choose(self, state: DQNState, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
+        """Epsilon-greedy actions by random bits [2, N], greedy ones if None."""
+        q = self.q_values(state.weights, observations)  # [N, A]
+        actions = greedy(q) if bits is None else epsilon_greedy(q, self.epsilon(clock), bits)  # [N]
         return actions + self.first_action
 
     def learn(self, batch: Transition, clock: Clock) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -72,50 +105,48 @@ class DQN(tf.Module):
         Returns:
             Means over the K updates of loss, TD error's size, Q and the gradient's norm; |TD error|, [K, B].
         """
-        if self.config.learning_rate_end is not None:
-            self.optimizer.learning_rate.assign(self.learning_rate(clock))
-        updates = batch.action.shape[0]
-        errors = tf.TensorArray(tf.float32, updates, element_shape=batch.action.shape[1:])
-        sums = tf.zeros([3])
-        for k in tf.range(updates):
-            loss, error, q, norm = self.update(Transition(*(part[k] for part in batch)))
-            errors = errors.write(k, error)
-            sums += tf.stack([loss, q, norm])
-        if self.config.target == "hard" and clock.step - self.copied_at >= self.config.target_interval:
-            self.copied_at.assign(clock.step)
-            self.move_target(1.0)
-        priorities = errors.stack()  # [K, B]
-        loss, q, norm = tf.unstack(sums / tf.cast(updates, tf.float32))
-        td_error = tf.reduce_mean(priorities)
-        return {"loss": loss, "td_error": td_error, "q": q, "gradient_norm": norm}, priorities
+        state, metrics, priorities = update_round(
+            self, self.state(), lambda k: Transition(*(part[k] for part in batch)), batch.action.shape[0], clock
+        )
+        self.assign(state)
+        return dict(zip(self.metrics, tf.unstack(metrics), strict=True)), priorities
 
-    def update(self, batch: Transition) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One gradient step on [B] transitions: loss, |TD error| [B], mean Q and the gradient's norm."""
+    def update(self, state: DQNState, batch: Transition, clock: Clock) -> tuple[DQNState, tf.Tensor, tf.Tensor]:
+        """One gradient step on [B] transitions.
+
+        Returns:
+            The new state; the metrics, [4]; |TD error|, [B].
+        """
         o_tm1, a_tm1, r_t, discount_t, o_t = batch
         a_tm1 = a_tm1 - self.first_action
-        q_t = self.target(o_t)  # [B, A]
+        weights = state.weights
+        q_t = self.q_values(state.target, o_t)  # [B, A]
         if self.config.double:
-            target = td.double_q_learning_target(r_t, discount_t, q_t, self.q(o_t))  # [B]
+            target = td.double_q_learning_target(r_t, discount_t, q_t, self.q_values(weights, o_t))  # [B]
         else:
             target = td.q_learning_target(r_t, discount_t, q_t)  # [B]
         with tf.GradientTape() as tape:
-            q_tm1 = td.select(self.q(o_tm1), a_tm1)  # [B]
+            tape.watch(weights)
+            q_tm1 = td.select(self.q_values(weights, o_tm1), a_tm1)  # [B]
             td_error = tf.stop_gradient(target) - q_tm1  # [B]
             loss = tf.reduce_mean(LOSSES[self.config.loss](td_error))
-        weights = self.q.trainable_variables
         gradients = tape.gradient(loss, weights)
-        norm = tf.linalg.global_norm(gradients)
-        if self.config.max_gradient_norm > 0:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.config.max_gradient_norm, norm)
-        self.optimizer.apply(gradients, weights)
+        gradients, norm = clipped(gradients, self.config.max_gradient_norm)
+        rate = self.config.learning_rate if self.config.learning_rate_end is None else self.learning_rate(clock)
+        weights, optimizer = adam(state.optimizer, weights, gradients, rate, self.config.adam_epsilon)
+        state = state._replace(weights=weights, optimizer=optimizer)
         if self.config.target == "polyak":
-            self.move_target(self.config.polyak)
-        return loss, tf.abs(td_error), tf.reduce_mean(q_tm1), norm
+            state = state._replace(target=td.moved(state.target, weights, self.config.polyak))
+        priorities = tf.abs(td_error)
+        return state, tf.stack([loss, tf.reduce_mean(priorities), tf.reduce_mean(q_tm1), norm]), priorities
 
-    def move_target(self, share: float) -> None:
-        """target = share q + (1 - share) target. Lillicrap et al. 2016, algorithm 1; 1.0 copies."""
-        for old, new in zip(self.target.trainable_variables, self.q.trainable_variables, strict=True):
-            old.assign(new if share == 1.0 else share * new + (1.0 - share) * old)
+    def end_round(self, state: DQNState, clock: Clock) -> DQNState:
+        """Copy the Q-network to the target network if it is time."""
+        if self.config.target != "hard":
+            return state
+        due = clock.step - state.copied_at >= self.config.target_interval
+        target = tf.nest.map_structure(lambda new, old: tf.where(due, new, old), state.weights, state.target)
+        return state._replace(target=target, copied_at=tf.where(due, clock.step, state.copied_at))
 
     def epsilon(self, clock: Clock) -> tf.Tensor:
         """Share of random actions by the clock, float32 scalar."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from rlkit.config import Scalar
 from rlkit.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from rlkit.functional import FunctionalEnv
 
 if __name__ != "rlkit.envs":
     raise ImportError("import rlkit.envs, not envs")
@@ -25,6 +30,11 @@ OWN: dict[str, dict[str, Any]] = {
 for _id, _how in OWN.items():
     if _id not in gymnasium.registry:  # as it is where this module is loaded again
         gymnasium.register(_id, **_how)
+
+TWINS: dict[str, str] = {
+    "CartPole-v1": "rlkit.envs.cartpole:CartPole",
+}
+"""Envs that are there as tensor functions too, and what makes these from the arguments, as ``module:name``."""
 
 EXTRAS = {"box2d": "box2d", "pygame": "video"}
 """Which extra of rlkit installs a module that an env imports."""
@@ -67,6 +77,19 @@ def find(env: str) -> EnvSpec:
         hint = f"install rlkit with the extra {extra!r}" if extra else str(error)
         raise UserError(f"env {name!r} needs a package that is not installed: {hint}") from None
     return spec
+
+
+def has_twin(env: str, env_args: Mapping[str, Scalar]) -> bool:
+    """Whether the env with these arguments is there as tensor functions; loads no TensorFlow."""
+    return not env_args and env.rpartition(":")[2] in TWINS
+
+
+def twin(env: str, env_args: Mapping[str, Scalar]) -> FunctionalEnv | None:
+    """The env as tensor functions, or None; loads TensorFlow."""
+    if not has_twin(env, env_args):
+        return None
+    module, _, name = TWINS[env.rpartition(":")[2]].partition(":")
+    return cast("FunctionalEnv", getattr(importlib.import_module(module), name)(**env_args))
 
 
 def arguments(env: str) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from rlkit import agents, envs, run
 from rlkit.agent import Agent, Learner
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
+from rlkit.compiled import CompiledLoop, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, TrainConfig, build
 from rlkit.devices import configure
 from rlkit.errors import UserError
@@ -23,7 +25,7 @@ from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.regret import Regret, model_of
 from rlkit.loop import HostLoop, Loop, compile_policy
-from rlkit.metrics import CsvObserver, Observer, ProgressObserver, TensorBoardObserver
+from rlkit.metrics import CsvObserver, ProgressObserver, TensorBoardObserver
 from rlkit.profiling import Profiler
 from rlkit.replay import Replay, size_text
 from rlkit.run import RunDirectory
@@ -147,10 +149,95 @@ def train(
         UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
     """
     resolved, taken = resolve(agent, env, preset=preset, config=Path(config) if config else None, fields=fields)
-    with _Session(agent, resolved, say) as session:
-        directory = run.create(Path(run_dir), agent, resolved.env, resolved.seed, resolved.to_dict())
-        say(f"preset: {taken}" if taken else "preset: none, the defaults")
-        return session.train(directory, progress=progress)
+    (run,) = _start(agent, [resolved], taken, Path(run_dir), say, progress)
+    return run
+
+
+def train_seeds(  # noqa: PLR0913 - train's, and seeds
+    agent: str,
+    env: str | None,
+    seeds: Sequence[int],
+    *,
+    run_dir: str | Path = "runs",
+    preset: str = "auto",
+    config: str | Path | None = None,
+    say: Say = silent,
+    progress: bool = False,
+    **fields: Any,  # noqa: ANN401 - any field of the agent's config
+) -> list[Run]:
+    """Train an agent with several seeds and return their runs.
+
+    The compiled loop trains them at once in one program; else they are trained in turn, until one is interrupted.
+
+    Args:
+        agent: name in the registry, such as "dqn".
+        env: Gymnasium id.
+        seeds: one for each run.
+        run_dir: folder in which the runs' own folders are made.
+        preset: a preset's name, "none", or "auto" for the env's own where there is one.
+        config: a TOML file of fields.
+        say: told what a person may want to know.
+        progress: show progress bars on stderr.
+        **fields: any other field of the agent's config; the last word.
+
+    Raises:
+        UserError: as `train`.
+    """
+    file = Path(config) if config else None
+    resolved = [resolve(agent, env, preset=preset, config=file, fields={**fields, "seed": seed}) for seed in seeds]
+    configs, taken = [c for c, _ in resolved], resolved[0][1]
+    if len(seeds) > 1 and looping(configs[0])[0] == "compiled":
+        return _start(agent, configs, taken, Path(run_dir), say, f"{len(seeds)} seeds: " if progress else None)
+    runs: list[Run] = []
+    for c in configs:
+        label = f"seed {c.seed}: "
+        runs += _start(agent, [c], taken, Path(run_dir), partial(_labelled, say, label), label if progress else None)
+        if runs[-1].status == "interrupted":
+            break
+    return runs
+
+
+def _labelled(say: Say, label: str, text: str) -> None:
+    say(label + text)
+
+
+def _start(
+    agent: str, configs: list[TrainConfig], preset: str | None, run_dir: Path, say: Say, progress: str | None
+) -> list[Run]:
+    """Train new runs whose configs differ in the seed alone."""
+    loop, why = looping(configs[0])
+    configs = [c.replace(loop=loop) for c in configs]
+    with _Session(agent, configs, say) as session:
+        directories = [run.create(run_dir, agent, c.env, c.seed, c.to_dict()) for c in configs]
+        say(f"preset: {preset}" if preset else "preset: none, the defaults")
+        say(f"loop: {loop}, {why}")
+        return session.train(directories, progress=progress)
+
+
+def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
+    """The loop that a config asks for, or "auto" takes, and why.
+
+    Raises:
+        UserError: the compiled loop is asked for and cannot be had.
+    """
+    c = config
+    if c.loop == "host":
+        return "host", "as asked"
+    against = None
+    if not c.jit:
+        against = "jit is off"
+    elif c.vectorization != "auto":
+        against = f"vectorization is {c.vectorization}"
+    elif not envs.has_twin(c.env, c.env_args):
+        arguments = f" with {c.env_args}" if c.env_args else ""
+        against = f"env {c.env!r}{arguments} is not there as tensor functions"
+    if c.loop == "compiled":
+        if against:
+            raise UserError(f"loop is compiled, but {against}: take host")
+        return "compiled", "as asked"
+    if isinstance(c, TabularConfig):
+        return "host", "as fast as a table can be learned"
+    return ("host", f"as {against}") if against else ("compiled", "env, replay and learner in one program")
 
 
 def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> Run:
@@ -173,8 +260,9 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
         raise UserError(
             f"run {directory.path} is {directory.status} at step {directory.info['step']}: give more --steps to go on"
         )
-    with _Session(directory.agent, config, say) as session:
-        return session.train(directory, progress=progress, resuming=True)
+    with _Session(directory.agent, [config], say) as session:
+        (resumed,) = session.train([directory], progress=progress, resuming=True)
+    return resumed
 
 
 def load(path: str | Path) -> Run:
@@ -191,96 +279,128 @@ def read_config(directory: RunDirectory) -> TrainConfig:
 
 
 class _Session(contextlib.ExitStack):
-    """All that a run needs in memory, made and checked before its folder exists."""
+    """All that runs need in memory, made and checked before their folders exist.
 
-    def __init__(self, agent: str, config: TrainConfig, say: Say) -> None:
+    Args:
+        agent: name in the registry.
+        configs: of one run, or of several that the compiled loop trains at once, which differ in the seed alone.
+        say: told what a person may want to know.
+    """
+
+    def __init__(self, agent: str, configs: Sequence[TrainConfig], say: Say) -> None:
         super().__init__()
-        self.name, self.config, self.say = agent, config, say
+        self.name, self.configs, self.config, self.say = agent, configs, configs[0], say
 
     def __enter__(self) -> _Session:
         super().__enter__()
         c = self.config
         try:
             self.enter_context(configure(c))
-            vector = make_vector(c.env, c.env_args, c.num_envs, c.vectorization)
+            compiled = looping(c)[0] == "compiled"
+            self.twin = envs.twin(c.env, c.env_args) if compiled else None
+            vector = make_vector(c.env, c.env_args, *((1, "sync") if compiled else (c.num_envs, c.vectorization)))
             self.callback(vector.close)
+            space = vector.single_observation_space
             make = agents.agent_class(self.name)
-            self.agent = make(c, vector.single_observation_space, vector.single_action_space)
+            self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
             model = model_of(c.env, c.env_args, c.gamma) if isinstance(c, ReplayConfig | TabularConfig) else None
-            self.regret = Regret(model, self.agent, vector.single_observation_space) if model else None
-            self.envs = Environments(vector, c.seed)
-            self.replay: Replay | None = None
-            self.source: Environments | Simulator = self.envs
-            if isinstance(c, TabularConfig):
-                self.source = self._source(c, model)
-            elif isinstance(c, ReplayConfig):
-                space = vector.single_observation_space
-                self.replay = Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma)
+            self.regrets = [Regret(model, agent, space) if model else None for agent in self.agents]
+            self.source: Environments | Simulator | None = None if compiled else Environments(vector, c.seed)
+            self.replays = [
+                Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma) if isinstance(c, ReplayConfig) else None
+                for _ in self.configs
+            ]
+            if isinstance(c, TabularConfig) and isinstance(self.source, Environments):
+                self.source = self._source(c, self.source, model)
         except BaseException:
             self.close()
             raise
         return self
 
-    def _source(self, config: TabularConfig, model: FiniteMDP | None) -> Environments | Simulator:
+    def _source(self, config: TabularConfig, real: Environments, model: FiniteMDP | None) -> Environments | Simulator:
         """Where a tabular learner's transitions come from."""
         if config.simulate == "env":
-            return self.envs
-        limit = envs.find(config.env).max_episode_steps or 0
-        tables = simulator(model, limit) if model else None
+            return real
+        tables = simulator(model, envs.find(config.env).max_episode_steps or 0) if model else None
         if tables is not None:
             self.say("simulate: the env's model, in compiled code")
             return tables
         if config.simulate == "model":
             raise UserError(f"simulate is model, but env {config.env!r} has none that can be sampled: take env")
         self.say("simulate: the env itself, which has no model that can be sampled")
-        return self.envs
+        return real
 
-    def _loop(self, directory: RunDirectory, observers: list[Observer]) -> Loop:
+    def _loops(self, directories: Sequence[RunDirectory]) -> list[Loop]:
+        """A loop for each run."""
         c = self.config
-        checkpointer = Checkpointer(directory.checkpoints, self.agent, self.replay, c.keep_checkpoints)
-        evaluator = self._evaluator()
-        if self.replay is None:
-            return TabularLoop(cast("Tabular", self.agent), self.source, checkpointer, evaluator, observers)
-        held = self.replay.rows * self.replay.num_envs
-        self.say(f"replay: {held:,} transitions, {size_text(self.replay.nbytes)} of memory")
-        return HostLoop(cast("Agent", self.agent), self.envs, self.replay, checkpointer, evaluator, observers)
-
-    def train(self, directory: RunDirectory, *, progress: str | None, resuming: bool = False) -> Run:
-        """Train in a run's folder until the run ends one way or another."""
-        c = self.config
-        with directory.lock():
-            observers: list[Observer] = []
-            loop = self._loop(directory, observers)
-            loop.regret = self.regret
-            if resuming:
-                self._tell_changes(directory)
-                loop.restore(self.say)
-                CsvObserver.cut(directory.path, loop.step)
-                directory.write_config(c.to_dict())
-                self.say(f"resumed at step {loop.step:,}")
-            elif self.source is self.envs and not self.envs.saves_exactly():
-                self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
-            directory.update(
-                status="running",
-                versions=run.versions(),
-                threads=tf.config.threading.get_intra_op_parallelism_threads(),
-                onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        checkpointers = [
+            Checkpointer(directory.checkpoints, agent, replay, c.keep_checkpoints)
+            for directory, agent, replay in zip(directories, self.agents, self.replays, strict=True)
+        ]
+        replays = [replay for replay in self.replays if replay is not None]
+        if replays:
+            held, size = replays[0].rows * c.num_envs, size_text(replays[0].nbytes)
+            each = " for each seed" if len(replays) > 1 else ""
+            self.say(f"replay: {held:,} transitions, {size} of memory{each}")
+        if self.twin is not None:
+            program = ReplayProgram(
+                cast("list[Agent]", self.agents), replays, self.twin, envs.find(c.env).max_episode_steps
             )
-            observers += [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
-            if c.profile and isinstance(loop, HostLoop):
-                loop.profiler = Profiler(directory.path, loop.program)
-            status = "failed"
+            return [CompiledLoop(program, i, checkpointer) for i, checkpointer in enumerate(checkpointers)]
+        (agent,), (checkpointer,), evaluator = self.agents, checkpointers, self._evaluator()
+        assert self.source is not None
+        if isinstance(c, TabularConfig):
+            return [TabularLoop(cast("Tabular", agent), self.source, checkpointer, evaluator)]
+        assert isinstance(self.source, Environments)
+        return [HostLoop(cast("Agent", agent), self.source, replays[0], checkpointer, evaluator)]
+
+    def train(self, directories: Sequence[RunDirectory], *, progress: str | None, resuming: bool = False) -> list[Run]:
+        """Train in the runs' folders until they end one way or another."""
+        with contextlib.ExitStack() as stack:
+            for directory in directories:
+                stack.enter_context(directory.lock())
+            loops = self._loops(directories)
+            for loop, directory, regret in zip(loops, directories, self.regrets, strict=True):
+                loop.regret = regret
+                if resuming:
+                    self._resume(loop, directory)
+                directory.update(
+                    status="running",
+                    versions=run.versions(),
+                    threads=tf.config.threading.get_intra_op_parallelism_threads(),
+                    onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+                )
+                loop.observers = [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
+            if not resuming and isinstance(self.source, Environments) and not self.source.saves_exactly():
+                self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
+            first = loops[0]
+            if self.config.profile and isinstance(first, HostLoop | CompiledLoop):
+                first.profiler = Profiler(directories[0].path, first.program.learn_function.graph)
+            if progress is not None:
+                bar = ProgressObserver(self.config.steps, first.step, label=progress)
+                first.observers = [*first.observers, stack.enter_context(bar)]
+            statuses = ["failed"] * len(loops)
             try:
-                with contextlib.ExitStack() as stack:
-                    if progress is not None:
-                        bar = ProgressObserver(c.steps, loop.step, label=progress)
-                        observers.append(stack.enter_context(bar))
-                    status = loop.run()
-                if isinstance(loop, TabularLoop) and (short := loop.agent.shortfall()):
+                if len(loops) > 1:
+                    run_together(cast("list[CompiledLoop]", loops), statuses)
+                else:
+                    statuses[0] = first.run()
+                if isinstance(first, TabularLoop) and (short := first.agent.shortfall()):
                     self.say(f"{short:,} pairs of state and action had too few trials: give more --steps")
             finally:
-                directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
-        return Run(directory, c)
+                for loop, directory, status in zip(loops, directories, statuses, strict=True):
+                    directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
+        return [Run(directory, config) for directory, config in zip(directories, self.configs, strict=True)]
+
+    def _resume(self, loop: Loop, directory: RunDirectory) -> None:
+        before, now = directory.info.get("versions", {}), run.versions()
+        changed = [f"{k} {before[k]} is now {v}" for k, v in now.items() if before.get(k, v) != v]
+        if changed:
+            self.say(f"{', '.join(changed)}: the run may not go on bit for bit")
+        loop.restore(self.say)
+        CsvObserver.cut(directory.path, loop.step)
+        directory.write_config(self.config.to_dict())
+        self.say(f"resumed at step {loop.step:,}")
 
     def _evaluator(self) -> Callable[[int], Evaluation] | None:
         c = self.config
@@ -289,11 +409,5 @@ class _Session(contextlib.ExitStack):
         num_envs = min(c.eval_episodes, EVALUATION_ENVS)
         vector = make_vector(c.env, c.env_args, num_envs, "sync")
         self.callback(vector.close)
-        policy = compile_policy(self.agent, vector.single_observation_space, num_envs)
+        policy = compile_policy(self.agents[0], vector.single_observation_space, num_envs)
         return lambda step: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=step, step=step)
-
-    def _tell_changes(self, directory: RunDirectory) -> None:
-        before, now = directory.info.get("versions", {}), run.versions()
-        changed = [f"{k} {before[k]} is now {v}" for k, v in now.items() if before.get(k, v) != v]
-        if changed:
-            self.say(f"{', '.join(changed)}: the run may not go on bit for bit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium
@@ -51,25 +51,86 @@ class Learner(Protocol):
         ...
 
 
+State = Any
+"""What learning changes, as nested tuples of tensors: the agent's own."""
+
+
 class Agent(Protocol):
     """A learner from a replay buffer: a `Learner` in pure TensorFlow on fixed shapes.
 
-    `act` and `learn` are traced by the loop that uses them, so they must not depend on Python state that changes.
+    Its methods are traced by the loop that uses them, so they must not depend on Python state that changes. `choose`,
+    `update` and `end_round` are pure functions of a state, so that a program can carry it from update to update.
     """
 
     config: ReplayConfig
+    metrics: tuple[str, ...]
+    """Names of what an update measures, the loss first."""
+
+    def state(self) -> State:
+        """The variables' values."""
+        ...
+
+    def assign(self, state: State) -> None:
+        """Put a state's values into the variables."""
+        ...
 
     def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
         """Actions for N observations, [N] int32; with `explore`, of the behaviour policy, else greedy."""
+        ...
+
+    def choose(self, state: State, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
+        """Actions of a state's behaviour policy by random bits [2, N], greedy ones if None: [N] int32."""
         ...
 
     def learn(self, batch: Transition, clock: Clock) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """K updates on [K, B] transitions; mean metrics over them and the new priorities, [K, B]."""
         ...
 
-    def scalars(self, clock: Clock) -> Mapping[str, tf.Tensor]:
-        """What the schedules say now, such as epsilon."""
+    def update(self, state: State, batch: Transition, clock: Clock) -> tuple[State, tf.Tensor, tf.Tensor]:
+        """One update on [B] transitions; the new state, metrics [M], and the new priorities, [B]."""
         ...
+
+    def end_round(self, state: State, clock: Clock) -> State:
+        """What follows a round of updates, elementwise in the clock and the state."""
+        ...
+
+    def scalars(self, clock: Clock) -> Mapping[str, tf.Tensor]:
+        """What the schedules say now."""
+        ...
+
+
+def update_round(
+    agent: Agent, state: State, batch: Callable[[tf.Tensor], Transition], updates: int, clock: Clock
+) -> tuple[State, tf.Tensor, tf.Tensor]:
+    """K updates and what follows them, as part of a program.
+
+    Args:
+        agent: what learns.
+        state: of the agent.
+        batch: the k-th batch, [B], for k from 0.
+        updates: K.
+        clock: as the round begins.
+
+    Returns:
+        The new state, mean metrics, [M], and priorities, [K, B].
+    """
+    size = batch(tf.constant(0)).action.shape
+
+    def body(
+        k: tf.Tensor, state: State, sums: tf.Tensor, priorities: tf.TensorArray
+    ) -> tuple[tf.Tensor, State, tf.Tensor, tf.TensorArray]:
+        state, metrics, errors = agent.update(state, batch(k), clock)
+        return k + 1, state, sums + metrics, priorities.write(k, errors)
+
+    lead = size[:-1]
+    start = (
+        tf.constant(0),
+        state,
+        tf.zeros([*lead, len(agent.metrics)]),
+        tf.TensorArray(tf.float32, updates, element_shape=size),
+    )
+    _, state, sums, priorities = tf.while_loop(lambda k, *_: k < updates, body, start)
+    return agent.end_round(state, clock), sums / updates, priorities.stack()
 
 
 class AgentFactory(Protocol):

@@ -49,6 +49,11 @@ class TrainConfig:
         "process each); auto is native where the env has one and N > 1, else sync.",
         group="env",
     )
+    loop: Literal["auto", "host", "compiled"] = option(
+        "auto",
+        "Where the loop runs: host (Python, any env) or compiled (env, replay and learner in one program, for envs "
+        "that are there as tensor functions); auto is compiled where it can be.",
+    )
     seed: int = option(0, "Seed of every random draw.", low=0, high=2**31 - 1)
     steps: int = option(100_000, "Env steps to train for.", low=1)
     log_interval: int = option(1_000, "Steps between two rows of metrics.csv.", low=1, group="logging")

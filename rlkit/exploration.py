@@ -7,12 +7,12 @@ import tensorflow as tf
 from rlkit.seeding import Purpose, key
 
 
-def draws(seed: int, purpose: Purpose, step: tf.Tensor, shape: list[int]) -> tf.Tensor:
-    """Random bits, uniform over uint32, as a function of (seed, purpose, step), step an int64 scalar.
+def draws(seed: int | tf.Tensor, purpose: Purpose, step: tf.Tensor, shape: list[int]) -> tf.Tensor:
+    """Random bits, uniform over uint32, as a function of (seed, purpose, step), all of them int64 scalars.
 
     Bits and not fractions: those TensorFlow makes otherwise with XLA than without, from the same bits.
     """
-    both = tf.stack([tf.constant(key(seed, purpose), tf.int64), step])
+    both = tf.stack([tf.convert_to_tensor(key(seed, purpose), tf.int64), step])
     return tf.random.stateless_uniform(shape, both, None, None, tf.uint32, alg="philox")
 
 
@@ -32,7 +32,7 @@ def greedy(q_values: tf.Tensor) -> tf.Tensor:
     return tf.argmax(q_values, axis=-1, output_type=tf.int32)
 
 
-def epsilon_greedy(q_values: tf.Tensor, epsilon: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
+def epsilon_greedy(q_values: tf.Tensor, epsilon: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
     """Each env by a draw of its own: a uniform action with probability epsilon, else the greedy one.
 
     Sutton and Barto 2018, section 2.2.
@@ -40,12 +40,9 @@ def epsilon_greedy(q_values: tf.Tensor, epsilon: tf.Tensor, seed: int, step: tf.
     Args:
         q_values: action values, [N, A] float32.
         epsilon: probability of a uniform action, scalar in [0, 1].
-        seed: the run's seed.
-        step: absolute step, int64 scalar: the draw is a function of (seed, step).
+        bits: random, [2, N] uint32.
 
     Returns:
         Actions, [N] int32.
     """
-    envs, actions = q_values.shape
-    bits = draws(seed, Purpose.EXPLORATION, step, [2, envs])
-    return tf.where(fraction(bits[0]) < epsilon, below(bits[1], actions), greedy(q_values))
+    return tf.where(fraction(bits[0]) < epsilon, below(bits[1], q_values.shape[-1]), greedy(q_values))

@@ -187,7 +187,7 @@ class Loop:
         self.regret: Callable[[], float] | None = None
         self.profiler: RoundObserver | None = None
         self._clock_start = time.monotonic()
-        self._interrupted = False
+        self.interrupted = False
 
     def _cycle(self) -> bool:
         """Act and learn for some steps, none beyond `due`; whether there is anything left to do."""
@@ -196,6 +196,9 @@ class Loop:
     def _row(self) -> dict[str, float | None]:
         """What was measured since the row before."""
         raise NotImplementedError
+
+    def _publish(self) -> None:
+        """Copy what was learned to the agent's variables, where it is kept elsewhere."""
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         """The loop's own counters and arrays."""
@@ -220,24 +223,29 @@ class Loop:
         Raises:
             UserError: the loss is not finite, or a file cannot be written.
         """
-        self._clock_start = time.monotonic() - self.seconds
-        with self._interruptible(), closing_profile(self.profiler):
-            if self.saved_at < 0:
-                self.save()
-            while self.step < self.config.steps:
+        with self.interruptible(), closing_profile(self.profiler):
+            self.begin_run()
+            going, status = True, None
+            while going and status is None and self.step < self.config.steps:
                 before = self.step
                 going = self._cycle()
-                if self._due(self.config.log_interval, before):
-                    self._log()
-                if self._due(self.config.eval_interval, before) and self._evaluate():
-                    return self._finish("solved")
-                if self._due(self.config.checkpoint_interval, before):
-                    self.save()
-                if self._interrupted:
-                    return self._finish("interrupted")
-                if not going:
-                    break
-            return self._finish("finished")
+                status = self.attend(before)
+            return self.finish(status or "finished")
+
+    def begin_run(self) -> None:
+        self._clock_start = time.monotonic() - self.seconds
+        if self.saved_at < 0:
+            self.save()
+
+    def attend(self, before: int) -> str | None:
+        """What fell due since a step; how the run has ended, if it has."""
+        if self._due(self.config.log_interval, before):
+            self._log()
+        if self._due(self.config.eval_interval, before) and self._evaluate():
+            return "solved"
+        if self._due(self.config.checkpoint_interval, before):
+            self.save()
+        return "interrupted" if self.interrupted else None
 
     def _due(self, interval: int, before: int) -> bool:
         return interval > 0 and self.step // interval > before // interval
@@ -252,6 +260,7 @@ class Loop:
         """Evaluate, keep the best agent; whether the target return was reached."""
         if self.evaluate is None:
             return False
+        self._publish()
         evaluation = self.evaluate(self.step)
         regret = self.regret() if self.regret else None
         for observer in self.observers:
@@ -262,14 +271,22 @@ class Loop:
         target = self.config.target_return
         return target is not None and evaluation.mean >= target
 
-    def _finish(self, status: str) -> str:
+    def finish(self, status: str) -> str:
         if self.saved_at != self.step:
             self.save()
         return status
 
+    def _diverged(self, loss: float) -> UserError:
+        kept = self.saved_at
+        return UserError(
+            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
+            "kept; a smaller learning_rate or max_gradient_norm may help"
+        )
+
     def save(self) -> None:
         """Write a checkpoint of everything that decides how the run goes on."""
         self.seconds = time.monotonic() - self._clock_start
+        self._publish()
         counters, state = self._state()
         counters |= {"step": self.step, "episode": self.episode, "seconds": self.seconds, "best": self.best}
         self.checkpointer.save(self.step, {"counters": np.array(json.dumps(counters)), **state})
@@ -288,14 +305,14 @@ class Loop:
         self._restore(counters, state, report)
 
     @contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """The first Ctrl-C or SIGTERM ends the loop after the cycle in hand; the second one at once."""
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             del number, frame
-            if self._interrupted:
+            if self.interrupted:
                 raise KeyboardInterrupt
-            self._interrupted = True
+            self.interrupted = True
 
         try:
             previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -404,13 +421,6 @@ class HostLoop(Loop):
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         if not restore_envs(self.envs, state, report):
             self._returns[:], self._lengths[:] = 0.0, 0
-
-    def _diverged(self, loss: float) -> UserError:
-        kept = self.saved_at
-        return UserError(
-            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
-            "kept; a smaller learning_rate or max_gradient_norm may help"
-        )
 
 
 def restore_envs(envs: Environments, state: Arrays, report: Callable[[str], None]) -> bool:

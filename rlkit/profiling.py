@@ -6,24 +6,22 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from rlkit.loop import Program
-
 
 class Profiler:
     """Writes the graph at once, and a trace of the rounds of updates from `first` to `last`.
 
     Args:
         directory: TensorBoard's log folder.
-        program: what is profiled.
+        graph: of the program that learns.
         first: round of this process before which the trace starts; the ones before it warm up.
         last: round after which it stops.
     """
 
-    def __init__(self, directory: Path, program: Program, first: int = 3, last: int = 53) -> None:
+    def __init__(self, directory: Path, graph: tf.Graph, first: int = 3, last: int = 53) -> None:
         self.directory, self.first, self.last = directory, first, last
         self._rounds, self._tracing = 0, False
         with tf.summary.create_file_writer(str(directory)).as_default():
-            tf.summary.graph(program.learn_function.graph)
+            tf.summary.graph(graph)
 
     def round(self, number: int) -> None:
         """Call before each round of updates; they are counted here, as a resumed run's numbers go on."""

@@ -126,9 +126,8 @@ class TabularLoop(Loop):
         self.episode = agent.episode
         return not agent.complete
 
-    def _evaluate(self) -> bool:
+    def _publish(self) -> None:
         self.agent.publish()
-        return super()._evaluate()
 
     def _row(self) -> dict[str, float | None]:
         returns, lengths, ended, errors, updates = self.agent.sums
@@ -141,15 +140,14 @@ class TabularLoop(Loop):
         self.agent.sums[:] = 0.0
         return row
 
-    def _finish(self, status: str) -> str:
+    def finish(self, status: str) -> str:
         if self.agent.complete:
             self._log()
             if self.config.eval_interval:
                 self._evaluate()
-        return super()._finish(status)
+        return super().finish(status)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        self.agent.publish()
         state = self.agent.state()
         if isinstance(self.source, Environments):
             state |= {f"env.{name}": value for name, value in self.source.state().items()}

@@ -7,6 +7,8 @@ needs to know about episode ends or n-step returns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
@@ -63,3 +65,8 @@ def huber(td_error: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
 def squared(td_error: tf.Tensor) -> tf.Tensor:
     """Half the square, elementwise, so that its gradient is the TD error."""
     return 0.5 * td_error**2
+
+
+def moved(old: Sequence[tf.Tensor], new: Sequence[tf.Tensor], share: float) -> tuple[tf.Tensor, ...]:
+    """share new + (1 - share) old: a target network that follows. Lillicrap et al. 2016, algorithm 1."""
+    return tuple(share * n + (1.0 - share) * o for o, n in zip(old, new, strict=True))

@@ -283,7 +283,9 @@ def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, c
         [v.numpy() for v in agent.q.trainable_variables], [v.numpy() for v in agent.target.trainable_variables],
         batch, double, clip, 0.01,
     )  # fmt: skip
-    agent.update(Transition(*map(tf.constant, batch)))
+    zero = tf.constant(0, tf.int64)
+    state, _, _ = agent.update(agent.state(), Transition(*map(tf.constant, batch)), Clock(zero, zero))
+    agent.assign(state)
     for v, w in zip(agent.q.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(v.numpy(), w, atol=2e-5)
 

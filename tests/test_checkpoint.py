@@ -35,7 +35,7 @@ def fill(replay: Replay, steps: int, start: int = 0) -> None:
 
 
 def variables(module: DQN) -> list[np.ndarray]:
-    return [v.numpy() for v in [*module.q.variables, *module.target.variables, *module.optimizer.variables]]
+    return [v.numpy() for v in tf.nest.flatten(module.kept)]
 
 
 def saved_run(path: Path, steps: tuple[int, ...] = (10, 20, 30), capacity: int = 25) -> tuple[DQN, Replay]:
@@ -47,7 +47,7 @@ def saved_run(path: Path, steps: tuple[int, ...] = (10, 20, 30), capacity: int =
         fill(replay, step - before, before)
         for v in made.q.trainable_variables:
             v.assign_add(tf.ones_like(v) * step)
-        made.optimizer.apply([tf.ones_like(v) for v in made.q.trainable_variables], made.q.trainable_variables)
+        made.assign(tf.nest.map_structure(lambda value: value + 1, made.state()))
         checkpointer.save(step, {"counters": np.array(f"of step {step}")})
         before = step
     return made, replay

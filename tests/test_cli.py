@@ -24,7 +24,7 @@ from gymnasium.error import DeprecatedEnv
 import rlkit
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.cli import main
-from rlkit.cli.train import labelled, parse_seeds
+from rlkit.cli.train import parse_seeds
 from rlkit.config import TrainConfig
 from rlkit.errors import UserError
 from rlkit.metrics import ProgressObserver
@@ -546,11 +546,6 @@ def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
 def test_other_seeds_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="--seeds is"):
         parse_seeds(text)
-
-
-def test_runs_of_several_seeds_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    labelled("seed 3: ")("saved")
-    assert capsys.readouterr() == ("", "seed 3: saved\n")
 
 
 # ---- help

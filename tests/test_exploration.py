@@ -18,8 +18,12 @@ from rlkit.seeding import Purpose
 ChiSquare = Callable[[np.ndarray, np.ndarray], float]
 
 
+def drawn(q: tf.Tensor, epsilon: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
+    return epsilon_greedy(q, epsilon, draws(seed, Purpose.EXPLORATION, step, [2, q.shape[0]]))
+
+
 def act(q: np.ndarray, epsilon: float, seed: int = 0, step: int = 0) -> np.ndarray:
-    actions = epsilon_greedy(tf.constant(q, tf.float32), tf.constant(epsilon), seed, tf.constant(step, tf.int64))
+    actions = drawn(tf.constant(q, tf.float32), tf.constant(epsilon), seed, tf.constant(step, tf.int64))
     assert actions.dtype == tf.int32
     assert actions.shape == (len(q),)
     return np.asarray(actions)
@@ -36,7 +40,7 @@ def over_steps(envs: int, actions: int, epsilon: float, steps: int, seed: int = 
     @tf.function
     def all_steps() -> tf.Tensor:
         return tf.map_fn(
-            lambda step: epsilon_greedy(q, tf.constant(epsilon), seed, step),
+            lambda step: drawn(q, tf.constant(epsilon), seed, step),
             tf.range(steps, dtype=tf.int64),
             fn_output_signature=tf.int32,
         )
@@ -119,7 +123,7 @@ def test_eager_graph_and_xla_act_the_same() -> None:
     q = tf.constant(np.random.default_rng(1).normal(size=(257, 6)), tf.float32)
 
     def actions(step: tf.Tensor) -> tf.Tensor:
-        return epsilon_greedy(q, tf.constant(0.5), 2**31 - 1, step)
+        return drawn(q, tf.constant(0.5), 2**31 - 1, step)
 
     graph, xla = tf.function(actions), tf.function(actions, jit_compile=True)
     for step in (0, 1, 999, 2**33 + 5):

@@ -214,4 +214,4 @@ def test_learning_waits_for_its_start_and_for_a_transition(tmp_path: Path) -> No
     loop.run()
     # with four-step returns the first transition can be drawn after four steps
     assert loop.rounds == 27
-    assert int(agent.optimizer.iterations) == 27
+    assert int(agent.kept.optimizer.iterations) == 27

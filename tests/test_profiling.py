@@ -14,7 +14,6 @@ import pytest
 import tensorflow as tf
 
 from rlkit import profiling
-from rlkit.loop import Program
 from rlkit.profiling import Profiler
 
 TRAINING = """
@@ -105,7 +104,7 @@ def traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         fake = SimpleNamespace(summary=tf.summary, profiler=experimental)
         monkeypatch.setattr(profiling, "tf", fake)
         learn = cast("Any", tf.function(lambda x: x + 1)).get_concrete_function(tf.TensorSpec([], tf.float32))
-        profiler = Profiler(tmp_path, cast("Program", SimpleNamespace(learn_function=learn)), **span)
+        profiler = Profiler(tmp_path, learn.graph, **span)
         for number in numbers:
             now[0] = number
             profiler.round(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -119,7 +119,7 @@ def agent_command(agent: str, env: str | None) -> click.Command:
             help="TOML file of fields; flags go before it.",
         ),
         click.Option(["--set", "settings"], multiple=True, metavar="NAME=VALUE", help="Set any field by name."),
-        click.Option(["--seeds"], help="Train several seeds in turn, such as 0-9 or 0,3,5.", metavar="A-B"),
+        click.Option(["--seeds"], help="Train several seeds, such as 0-9 or 0,3,5.", metavar="A-B"),
         click.Option(
             ["--run-dir"],
             default="runs",
@@ -189,34 +189,18 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
         fields["env_args"] = {**fields.get("env_args", {}), **env_args}
     if own["seeds"] is not None and "seed" in fields:
         raise UserError("--seed and --seeds exclude each other")
-    seeds = [None] if own["seeds"] is None else parse_seeds(own["seeds"])
+    seeds = None if own["seeds"] is None else parse_seeds(own["seeds"])
     env = fields.pop("env", None)
     source = {"preset": own["preset"], "config": own["file"]}
     resolve(agent, env, fields=fields, **source)
     with quiet_import():
         from rlkit.experiments import training
-    runs = []
-    for seed in seeds:
-        seeded = fields if seed is None else {**fields, "seed": seed}
-        label = "" if seed is None else f"seed {seed}: "
-        run = training.train(
-            agent,
-            env,
-            run_dir=own["run_dir"],
-            say=labelled(label),
-            progress=label,
-            **source,
-            **seeded,
-        )
-        runs.append(run)
-        if run.status == "interrupted":
-            break
+    common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
+    if seeds is None:
+        runs = [training.train(agent, env, progress="", **common)]
+    else:
+        runs = training.train_seeds(agent, env, seeds, progress=True, **common)
     conclude(runs, own["as_json"])
-
-
-def labelled(label: str) -> Callable[[str], None]:
-    """What tells people about one run of several, behind its label."""
-    return lambda text: say(label + text)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

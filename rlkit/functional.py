@@ -1,0 +1,196 @@
+"""Environments as pure functions of tensors, N at once: what a compiled program can step.
+
+The functions have the names of Gymnasium's own functional API (`gymnasium.experimental.functional.FuncEnv`), but take
+whole batches, and random bits instead of a generator: so the same bits give the same episode, in a program or outside.
+
+Letters: N parallel envs, I and J random numbers that an env takes for a beginning and for a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+import tensorflow as tf
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlkit.exploration import draws
+from rlkit.seeding import Purpose
+
+State = Any
+"""A tensor [N, ...], or a tuple of such tensors."""
+
+
+class FunctionalEnv(Protocol):
+    """N copies of an env as pure functions. Nothing here keeps state, so all of it can be traced."""
+
+    initial_draws: int
+    """Random numbers that the first state takes, I."""
+    transition_draws: int
+    """Random numbers that a step takes, J."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """Of one env."""
+        ...
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """Of one env."""
+        ...
+
+    def initial(self, bits: tf.Tensor) -> State:
+        """First states from random bits, [N, I] uint32, each uniform over all of uint32."""
+        ...
+
+    def transition(self, state: State, action: tf.Tensor, bits: tf.Tensor) -> State:
+        """The states after the actions, [N] or [N, ...], from random bits, [N, J] uint32."""
+        ...
+
+    def observation(self, state: State) -> tf.Tensor:
+        """What is seen of the states, [N, ...]."""
+        ...
+
+    def reward(self, state: State, action: tf.Tensor, next_state: State) -> tf.Tensor:
+        """Of a step, [N] float32."""
+        ...
+
+    def terminal(self, state: State) -> tf.Tensor:
+        """Whether the episode has terminated, [N] bool."""
+        ...
+
+
+class Running(NamedTuple):
+    """N envs in the middle of their episodes."""
+
+    state: State
+    time: tf.Tensor
+    """Steps since each episode began, [N] int32."""
+    observation: tf.Tensor
+    """What to act on next, [N, ...]."""
+
+
+class Outcome(NamedTuple):
+    """What a step of N envs returned; the next observation is the real one, also where the episode ended."""
+
+    next_observation: tf.Tensor
+    reward: tf.Tensor
+    """[N] float32."""
+    terminated: tf.Tensor
+    """[N] bool."""
+    truncated: tf.Tensor
+    """[N] bool."""
+
+
+def env_draws(env: FunctionalEnv, seed: int, count: tf.Tensor, num_envs: int) -> tf.Tensor:
+    """The bits of N envs at an absolute count of steps, 0 for the first reset: [N, I + J]."""
+    return draws(seed, Purpose.TRAINING_ENV, count, [num_envs, env.initial_draws + env.transition_draws])
+
+
+def begin(env: FunctionalEnv, bits: tf.Tensor) -> Running:
+    """Fresh episodes, from bits [N, I + J]."""
+    state = env.initial(bits[:, : env.initial_draws])
+    return Running(state, tf.zeros(bits.shape[:1], tf.int32), env.observation(state))
+
+
+def step(
+    env: FunctionalEnv, limit: int | None, running: Running, action: tf.Tensor, bits: tf.Tensor
+) -> tuple[Running, Outcome]:
+    """Act in N envs; those whose episode ended begin another one in the same step.
+
+    Args:
+        env: the functions.
+        limit: steps after which an episode is truncated; none if None.
+        running: as the envs are.
+        action: [N] or [N, ...].
+        bits: random, [N, I + J] uint32.
+    """
+    state = env.transition(running.state, action, bits[:, env.initial_draws :])
+    time = running.time + 1
+    observation = env.observation(state)
+    terminated = env.terminal(state)
+    truncated = time >= limit if limit else tf.zeros_like(terminated)
+    outcome = Outcome(observation, env.reward(running.state, action, state), terminated, truncated)
+    ended = terminated | truncated
+    fresh = begin(env, bits)
+    return tf.nest.map_structure(lambda a, b: choose(ended, a, b), fresh, Running(state, time, observation)), outcome
+
+
+def choose(mask: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Rows of a where the mask [N] is true, else of b; both [N, ...]."""
+    return tf.where(tf.reshape(mask, [*mask.shape, *[1] * (a.shape.rank - 1)]), a, b)
+
+
+class FunctionalVectorEnv(VectorEnv):
+    """A functional env as an ordinary Gymnasium vector env, with autoreset in the same step.
+
+    ``info["final_obs"]`` holds the real next observations of all envs, [N, ...], and ``info["_final_obs"]`` the mask of
+    those whose episode ended. Draws are a function of (seed, steps since the reset).
+
+    Args:
+        env: the functions.
+        num_envs: N.
+        max_episode_steps: time limit; none if None.
+        jit: compile with XLA; without it, many envs may step faster.
+    """
+
+    def __init__(
+        self, env: FunctionalEnv, num_envs: int = 1, max_episode_steps: int | None = None, *, jit: bool = True
+    ) -> None:
+        self.env, self.num_envs, self.limit = env, num_envs, max_episode_steps
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.action_space = batch_space(env.action_space, num_envs)
+        self._seed = np.array(0, np.int64)
+        self._count = np.array(0, np.int64)
+        number = tf.TensorSpec([], tf.int64)
+
+        @tf.function(input_signature=[number, number], jit_compile=jit, autograph=False)
+        def reset(seed: tf.Tensor, count: tf.Tensor) -> Running:
+            return begin(env, env_draws(env, seed, count, num_envs))
+
+        first = reset.get_concrete_function().structured_outputs
+        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), first)
+        action = tf.TensorSpec(self.action_space.shape, self.action_space.dtype)
+
+        @tf.function(input_signature=[number, number, specs, action], jit_compile=jit, autograph=False)
+        def advance(seed: tf.Tensor, count: tf.Tensor, running: Running, action: tf.Tensor) -> tuple[Running, Outcome]:
+            if action.dtype.is_integer:
+                action = tf.cast(action, tf.int32)
+            return step(env, max_episode_steps, running, action, env_draws(env, seed, count, num_envs))
+
+        self._reset, self._advance, self._structure = reset, advance, first
+        self._keep(reset(self._seed, self._count))
+
+    def _keep(self, running: Running) -> None:
+        for i, leaf in enumerate(tf.nest.flatten(running)):
+            setattr(self, f"_leaf_{i}", leaf.numpy())
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Fresh episodes in all envs; without a seed, those that follow from the last one."""
+        del options
+        if isinstance(seed, list):
+            seed = seed[0]
+        if seed is None:
+            self._count += 1
+        else:
+            self._seed, self._count = np.array(seed, np.int64), np.array(0, np.int64)
+        running = self._reset(self._seed, self._count)
+        self._keep(running)
+        return running.observation.numpy(), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Act in all envs; an episode that ends is followed by the first observation of another one."""
+        self._count += 1
+        leaves = [getattr(self, f"_leaf_{i}") for i in range(len(tf.nest.flatten(self._structure)))]
+        before = tf.nest.pack_sequence_as(self._structure, [tf.constant(leaf) for leaf in leaves])
+        running, outcome = self._advance(self._seed, self._count, before, tf.constant(actions, self.action_space.dtype))
+        self._keep(running)
+        final, reward, terminated, truncated = (part.numpy() for part in outcome)
+        info = {"final_obs": final, "_final_obs": terminated | truncated}
+        return running.observation.numpy(), reward, terminated, truncated, info

@@ -1,0 +1,65 @@
+"""Gradient descent as pure functions, for programs that carry weights as tensors.
+
+Keras' optimizers keep variables, and with TensorFlow they have no stateless form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class AdamState(NamedTuple):
+    """What Adam remembers."""
+
+    iterations: tf.Tensor
+    """Updates so far, int64 scalar."""
+    first: tuple[tf.Tensor, ...]
+    """Moving means of the gradients, each of its weight's shape."""
+    second: tuple[tf.Tensor, ...]
+    """Moving means of their squares."""
+
+    @classmethod
+    def variables(cls, weights: Sequence[tf.Variable]) -> AdamState:
+        """Variables of zeros for some weights."""
+        zeros = [[tf.Variable(tf.zeros_like(w), trainable=False) for w in weights] for _ in range(2)]
+        return cls(tf.Variable(0, dtype=tf.int64, trainable=False), *map(tuple, zeros))
+
+
+def adam(
+    state: AdamState,
+    weights: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    learning_rate: tf.Tensor | float,
+    epsilon: float = 1e-8,
+    decays: tuple[float, float] = (0.9, 0.999),
+) -> tuple[tuple[tf.Tensor, ...], AdamState]:
+    """w - a m / (sqrt(v) + epsilon), with a = learning_rate sqrt(1 - d2^t) / (1 - d1^t) at update t.
+
+    Kingma and Ba 2015, "Adam: a method for stochastic optimization", end of section 2.
+
+    Returns:
+        The new weights and state.
+    """
+    d1, d2 = decays
+    iterations = state.iterations + 1
+    t = tf.cast(iterations, tf.float32)
+    step = learning_rate * tf.sqrt(1.0 - tf.pow(d2, t)) / (1.0 - tf.pow(d1, t))
+    first = tuple(m + (1.0 - d1) * (g - m) for m, g in zip(state.first, gradients, strict=True))
+    second = tuple(v + (1.0 - d2) * (g * g - v) for v, g in zip(state.second, gradients, strict=True))
+    new = tuple(w - step * m / (tf.sqrt(v) + epsilon) for w, m, v in zip(weights, first, second, strict=True))
+    return new, AdamState(iterations, first, second)
+
+
+def clipped(gradients: Sequence[tf.Tensor], largest: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Gradients scaled down so that their norm as one vector is at most `largest`, and the norm before; 0: never.
+
+    Pascanu, Mikolov and Bengio 2013, algorithm 1.
+    """
+    norm = tf.sqrt(tf.add_n([tf.reduce_sum(g * g) for g in gradients]))
+    if largest <= 0:
+        return list(gradients), norm
+    share = largest / tf.maximum(norm, largest)
+    return [share * g for g in gradients], norm

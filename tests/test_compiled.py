@@ -1,0 +1,232 @@
+"""The compiled loop: held to the host loop on the same env, cut anywhere, resumed, and several seeds at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rlkit.agents.dqn import DQN
+from rlkit.agents.dqn_config import DQNConfig
+from rlkit.checkpoint import Checkpointer
+from rlkit.compiled import CompiledLoop, ReplayProgram, run_together
+from rlkit.envs.cartpole import CartPole
+from rlkit.errors import UserError
+from rlkit.functional import FunctionalVectorEnv
+from rlkit.loop import HostLoop
+from rlkit.metrics import Row
+from rlkit.replay import Replay
+from rlkit.vector import Environments
+
+LIMIT = 30
+
+SMALL: dict[str, Any] = {
+    "env": "CartPole-v1",
+    "num_envs": 4,
+    "hidden": (16,),
+    "batch_size": 32,
+    "buffer_size": 600,
+    "learning_starts": 50,
+    "train_interval": 4,
+    "gradient_steps": 2,
+    "target_interval": 40,
+    "epsilon_duration": 1_000,
+    "steps": 2_048,
+    "log_interval": 256,
+    "eval_interval": 0,
+    "checkpoint_interval": 512,
+}
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, Row]] = []
+        self.evaluations: list[tuple[int, tuple[float, ...]]] = []
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        del seconds
+        self.rows.append((step, row))
+
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
+        del regret
+        self.evaluations.append((step, tuple(returns)))
+
+
+def parts(config: DQNConfig) -> tuple[DQN, Replay]:
+    env = CartPole()
+    agent = DQN(config, env.observation_space, env.action_space)
+    replay = Replay(config.buffer_size, config.num_envs, env.observation_space, config.n_step, config.gamma)
+    return agent, replay
+
+
+def compiled(path: Path, seeds: Sequence[int] = (0,), **fields: Any) -> list[CompiledLoop]:
+    configs = [DQNConfig(**{**SMALL, "seed": seed, **fields}) for seed in seeds]
+    agents, replays = zip(*map(parts, configs), strict=True)
+    program = ReplayProgram(agents, replays, CartPole(), LIMIT)
+    return [
+        CompiledLoop(program, i, Checkpointer(path / str(config.seed), agent, replay), [Recorder()])
+        for i, (config, agent, replay) in enumerate(zip(configs, agents, replays, strict=True))
+    ]
+
+
+def host(path: Path, **fields: Any) -> HostLoop:
+    config = DQNConfig(**{**SMALL, **fields})
+    agent, replay = parts(config)
+    envs = Environments(FunctionalVectorEnv(CartPole(), config.num_envs, LIMIT), config.seed)
+    return HostLoop(agent, envs, replay, Checkpointer(path / "host", agent, replay), None, [Recorder()])
+
+
+def held(loop: CompiledLoop) -> Replay:
+    assert isinstance(loop.program, ReplayProgram)
+    return loop.program.replays[loop.index]
+
+
+def weights(agent: Any) -> list[np.ndarray]:
+    return [value.numpy() for value in tf.nest.flatten(agent.state())]
+
+
+def assert_close(a: Any, b: Any, tolerance: float) -> None:
+    for x, y in zip(weights(a), weights(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"n_step": 3, "num_envs": 1, "train_interval": 2, "gradient_steps": 1},
+        {"train_interval": 10, "gradient_steps": 5, "double": False, "loss": "squared", "target": "polyak"},
+        {
+            "train_interval": 1,
+            "gradient_steps": 1,
+            "learning_rate_end": 1e-5,
+            "epsilon_unit": "episode",
+            "dueling": True,
+        },
+    ],
+    ids=str,
+)
+def test_both_loops_see_the_same_transitions_and_learn_the_same_weights(fields: dict[str, Any], tmp_path: Path) -> None:
+    # The weights agree to rounding; as long as no action hangs on it, the transitions are equal to the bit.
+    (program,) = compiled(tmp_path, **fields)
+    python = host(tmp_path, **fields)
+    assert program.run() == python.run() == "finished"
+    assert python.rounds * python.config.gradient_steps >= 900
+    assert program.program.variables.counts.numpy().tolist() == [python.step, python.rounds]
+    assert program.episode == python.episode > 20
+    ours, theirs = held(program), python.replay
+    assert ours.written.tolist() == theirs.written.tolist()
+    for name, values in theirs.fields.items():
+        np.testing.assert_allclose(ours.fields[name], values, rtol=0, atol=2e-6, err_msg=name)
+    assert_close(program.agent, python.agent, 2e-4)
+    (ours_rows,), (theirs_rows,) = (loop.observers for loop in (program, python))
+    assert [step for step, _ in ours_rows.rows] == [step for step, _ in theirs_rows.rows]  # type: ignore[attr-defined]
+    for (_, a), (_, b) in zip(ours_rows.rows, theirs_rows.rows, strict=True):  # type: ignore[attr-defined]
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            assert value == pytest.approx(b[name], rel=2e-3, abs=1e-4), name
+
+
+def test_where_the_program_is_cut_makes_no_difference(tmp_path: Path) -> None:
+    (whole,), (cut,) = compiled(tmp_path / "a"), compiled(tmp_path / "b")
+    whole.run()
+    cut.begin_run()
+    while cut.step < cut.config.steps:
+        before = cut.step
+        cut.program._chunk = 1 + before % 7
+        cut.program.advance(cut.due())
+        cut.follow()
+        cut.attend(before)
+    cut.finish("finished")
+    for a, b in zip(weights(whole.agent), weights(cut.agent), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert whole.observers[0].rows == cut.observers[0].rows  # type: ignore[attr-defined]
+    assert whole.program.traces == cut.program.traces == 1
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path: Path) -> None:
+    (whole,) = compiled(tmp_path / "a", eval_interval=500, eval_episodes=5)
+    whole.run()
+    (half,) = compiled(tmp_path / "b", steps=1_024, eval_interval=500, eval_episodes=5)
+    half.run()
+    (rest,) = compiled(tmp_path / "b", eval_interval=500, eval_episodes=5)
+    rest.restore(pytest.fail)
+    assert rest.step == 1_024
+    rest.run()
+    for a, b in zip(weights(whole.agent), weights(rest.agent), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name, values in held(whole).fields.items():
+        np.testing.assert_array_equal(values, held(rest).fields[name], err_msg=name)
+    before, after, all_of_them = (loop.observers[0] for loop in (half, rest, whole))
+    assert before.rows + after.rows == all_of_them.rows  # type: ignore[attr-defined]
+    assert before.evaluations + after.evaluations == all_of_them.evaluations  # type: ignore[attr-defined]
+
+
+def test_each_of_several_seeds_ends_where_it_does_alone(tmp_path: Path) -> None:
+    together = compiled(tmp_path / "all", seeds=(3, 5, 8))
+    statuses = ["failed"] * 3
+    run_together(together, statuses)
+    assert statuses == ["finished"] * 3
+    for loop, seed in zip(together, (3, 5, 8), strict=True):
+        (alone,) = compiled(tmp_path / "alone", seeds=(seed,))
+        alone.run()
+        ours, theirs = held(loop), held(alone)
+        for name, values in theirs.fields.items():
+            np.testing.assert_allclose(ours.fields[name], values, rtol=0, atol=2e-6, err_msg=name)
+        assert_close(loop.agent, alone.agent, 2e-4)
+        assert loop.episode == alone.episode
+    assert len({loop.episode for loop in together}) > 1, "the seeds differ"
+
+
+def test_seeds_end_on_their_own_and_the_others_go_on(tmp_path: Path) -> None:
+    loops = compiled(tmp_path, seeds=(0, 1), eval_interval=256, eval_episodes=4, target_return=0.5)
+    object.__setattr__(loops[1].config, "target_return", None)
+    statuses = ["failed"] * 2
+    run_together(loops, statuses)
+    assert statuses == ["solved", "finished"]
+    assert [loop.saved_at for loop in loops] == [256, 2_048]
+    assert len(loops[0].observers[0].evaluations) == 1  # type: ignore[attr-defined]
+    assert len(loops[1].observers[0].evaluations) == 8  # type: ignore[attr-defined]
+
+
+def test_greedy_episodes_are_those_of_the_policy(tmp_path: Path) -> None:
+    (loop,) = compiled(tmp_path, eval_interval=512, eval_episodes=50)
+    loop.run()
+    (_, first), *_ = loop.observers[0].evaluations  # type: ignore[attr-defined]
+    assert all(1 <= r <= LIMIT and r == int(r) for r in first)
+    assert len(set(first)) > 3, "each on a draw of its own"
+    result = loop.program.evaluate(0)
+    assert result.lengths == tuple(map(int, result.returns)), "a step pays one"
+    envs = FunctionalVectorEnv(CartPole(), 50, LIMIT)
+    observation, _ = envs.reset(seed=7)
+    returns, playing = np.zeros(50), np.ones(50, np.bool_)
+    for _ in range(LIMIT):
+        action = loop.agent.q_values(loop.agent.state().weights, observation).numpy().argmax(1)  # type: ignore[attr-defined]
+        observation, reward, terminated, truncated, _ = envs.step(action)
+        returns += reward * playing
+        playing &= ~(terminated | truncated)
+    spread = math.hypot(returns.std(), result.std) / math.sqrt(50)
+    assert abs(returns.mean() - result.mean) <= 5 * spread + 1e-9, "false alarm below 1e-6"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    (loop,) = compiled(tmp_path, learning_rate=1e30, max_gradient_norm=0.0, loss="squared")
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step"):
+        loop.run()
+    assert loop.saved_at == 0
+
+
+def test_a_seed_whose_loss_is_not_finite_leaves_the_others_saved(tmp_path: Path) -> None:
+    loops = compiled(tmp_path, seeds=(0, 1))
+    first = loops[0].agent.state()
+    loops[0].agent.assign(tf.nest.map_structure(lambda v: v * np.nan if v.dtype == tf.float32 else v, first))
+    statuses = ["failed"] * 2
+    with pytest.raises(UserError, match="the loss is nan"):
+        run_together(loops, statuses)
+    assert statuses == ["failed", "interrupted"]
+    assert loops[1].saved_at == loops[1].step > 0
