@@ -19,12 +19,13 @@ __version__ = "0.1.0"
 _LAZY = {
     "Run": "rlkit.experiments.training",
     "train": "rlkit.experiments.training",
+    "train_seeds": "rlkit.experiments.training",
     "resume": "rlkit.experiments.training",
     "load": "rlkit.experiments.training",
     "solve": "rlkit.experiments.solving",
     "compare": "rlkit.experiments.comparison",
 }
-__all__ = ["Run", "__version__", "compare", "load", "resume", "solve", "train"]
+__all__ = ["Run", "__version__", "compare", "load", "resume", "solve", "train", "train_seeds"]
 
 _ENVS = "rlkit.envs"
 _SPEC = globals().pop("__spec__")

@@ -1,0 +1,265 @@
+"""The compiled loop on CartPole-v1 against its peers and the host loop; every measurement is a process of its own.
+
+    python -m rlkit.experiments.benchmarks.compiled [--only dqn|cartpole|seeds|host|env] [--rounds 5]
+
+    dqn       500,000 env steps in PureJaxRL's configuration: 10 envs, 120-84 network, batch 128, an update in 10 steps
+    cartpole  from process start to a greedy mean of 475 over 100 episodes: rlkit's preset, and Stable-Baselines3's zoo
+    seeds     the same for seeds 0 to 19 at once, and for one of them
+    host      env steps a second of both loops in PureJaxRL's configuration
+    env       CartPole alone with 1,024 envs and random actions: rlkit and gymnax
+
+Needs the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+CONFIGURATION: dict[str, Any] = {
+    "num_envs": 10,
+    "hidden": (120, 84),
+    "double": False,
+    "loss": "squared",
+    "max_gradient_norm": 0.0,
+    "learning_rate": 2.5e-4,
+    "batch_size": 128,
+    "buffer_size": 10_000,
+    "learning_starts": 10_000,
+    "train_interval": 10,
+    "gradient_steps": 1,
+    "target_interval": 500,
+    "epsilon_end": 0.05,
+    "epsilon_duration": 250_000,
+}
+"""PureJaxRL's DQN on CartPole-v1 (Lu et al. 2022)."""
+
+
+def dqn_rlkit(steps: int) -> dict[str, float]:
+    """Seconds of tracing and compiling and of running, and the mean return of the last episodes."""
+    import numpy as np
+    import tensorflow as tf
+
+    from rlkit import envs
+    from rlkit.agents.dqn import DQN
+    from rlkit.agents.dqn_config import DQNConfig
+    from rlkit.compiled import ReplayProgram
+    from rlkit.devices import configure
+    from rlkit.replay import Replay
+
+    config = DQNConfig(env="CartPole-v1", steps=steps, **CONFIGURATION)
+    with configure(config):
+        env = envs.twin(config.env, {})
+        assert env is not None
+        agent = DQN(config, env.observation_space, env.action_space)
+        replay = Replay(config.buffer_size, config.num_envs, env.observation_space, 1, config.gamma)
+        program = ReplayProgram([agent], [replay], env, envs.find(config.env).max_episode_steps)
+        begun = time.perf_counter()
+        program.learn_function(tf.constant(np.array(0)))
+        compiled = time.perf_counter()
+        program.learn_function(tf.constant(np.array((steps - 50_000) // 10)))
+        program.variables.ended.assign(tf.zeros_like(program.variables.ended))
+        program.learn_function(tf.constant(np.array(5_000)))
+        returns, _, number = program.variables.ended.numpy()[0]
+        return {"compile": compiled - begun, "run": time.perf_counter() - compiled, "return": returns / number}
+
+
+def dqn_jax(steps: int) -> dict[str, float]:
+    """The same of the peer in JAX."""
+    from rlkit.experiments.benchmarks import _jax_dqn
+
+    program, seconds = _jax_dqn.compile(steps)
+    run, mean = program(0)
+    return {"compile": seconds, "run": run, "return": mean}
+
+
+def host_rlkit(steps: int) -> dict[str, float]:
+    """Seconds for the given env steps of the host loop, by the rows of timing.csv, after as many to warm up."""
+    import rlkit
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = rlkit.train(
+            "dqn", "CartPole-v1", run_dir=folder, preset="none", loop="host", steps=2 * steps, log_interval=steps,
+            eval_interval=0, checkpoint_interval=10**9, **CONFIGURATION,
+        )  # fmt: skip
+        lines = (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
+        first, last = (float(line.split(",")[1]) for line in (lines[0], lines[-1]))
+    return {"run": last - first}
+
+
+def env_rlkit(steps: int) -> dict[str, float]:
+    """Env steps a second of 1,024 envs in a program."""
+    import numpy as np
+    import tensorflow as tf
+
+    from rlkit import envs, functional
+    from rlkit.exploration import below, draws
+    from rlkit.seeding import Purpose
+
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    env, n = envs.twin("CartPole-v1", {}), 1_024
+    assert env is not None
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run(running: functional.Running, count: tf.Tensor) -> tuple[functional.Running, tf.Tensor]:
+        def body(i: tf.Tensor, running: functional.Running, ended: tf.Tensor) -> tuple[Any, ...]:
+            action = below(draws(0, Purpose.ACTIONS, i, [n]), 2)
+            running, outcome = functional.step(env, 500, running, action, functional.env_draws(env, 0, i, n))
+            return i + 1, running, ended + tf.math.count_nonzero(outcome.terminated)
+
+        start = (tf.constant(0, tf.int64), running, tf.constant(0, tf.int64))
+        _, running, ended = tf.while_loop(lambda i, *_: i < count, body, start)
+        return running, ended
+
+    first = functional.begin(env, functional.env_draws(env, 0, tf.constant(0, tf.int64), n))
+    run(first, tf.constant(np.array(1)))
+    begun = time.perf_counter()
+    _, ended = run(first, tf.constant(np.array(steps // n)))
+    episodes = int(ended)
+    return {"run": time.perf_counter() - begun, "length": steps / episodes}
+
+
+def env_jax(steps: int) -> dict[str, float]:
+    """The same of gymnax."""
+    from rlkit.experiments.benchmarks import _jax_dqn
+
+    return {"run": steps / _jax_dqn.env_steps(1_024, steps)}
+
+
+MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
+    f.__name__: f for f in (dqn_rlkit, dqn_jax, host_rlkit, env_rlkit, env_jax)
+}
+
+
+def measure(command: list[str]) -> dict[str, Any]:
+    """What a process printed as its last line, a JSON object, and the seconds that it took in all."""
+    begun = time.perf_counter()
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
+        env=environment,
+    )  # fmt: skip
+    return {"process": time.perf_counter() - begun, **json.loads(result.stdout.splitlines()[-1])}
+
+
+def part(name: str, steps: int) -> dict[str, Any]:
+    """One of the measurements above."""
+    return measure(["-m", __spec__.name, "--part", name, "--steps", str(steps)])
+
+
+TRAIN = """
+import json, rlkit
+runs = rlkit.train_seeds("dqn", "CartPole-v1", range({first}, {last} + 1), run_dir={folder!r})
+print(json.dumps({{"solved": sum(r.status == "solved" for r in runs), "steps": [r.directory.info["step"] for r in runs]}}))
+"""
+
+
+def solve(first: int, last: int) -> dict[str, Any]:
+    """A process that trains seeds by the preset until each reaches 475 over 100 greedy episodes."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(["-c", TRAIN.format(first=first, last=last, folder=folder)])
+
+
+def summary(name: str, values: list[float], unit: str = "s") -> float:
+    """Print the median and range of some values; the median."""
+    median = statistics.median(values)
+    print(f"  {name:<34}{median:>12,.2f} {unit}   ({min(values):,.2f} to {max(values):,.2f})", flush=True)
+    return median
+
+
+def dqn(rounds: int) -> None:
+    """PureJaxRL's configuration, in turn."""
+    steps = 500_000
+    taken: dict[str, list[dict[str, Any]]] = {"dqn_rlkit": [], "dqn_jax": []}
+    for _ in range(rounds):
+        for name, results in taken.items():
+            results.append(part(name, steps))
+    print(f"\nDQN on CartPole-v1, {steps:,} env steps, medians of {rounds} alternating runs")
+    ours, theirs = taken["dqn_rlkit"], taken["dqn_jax"]
+    for key, name in (("compile", "trace and compile"), ("run", "run")):
+        a = summary(f"rlkit: {name}", [r[key] for r in ours])
+        b = summary(f"JAX: {name}", [r[key] for r in theirs])
+        print(f"  ratio {b / a:.2f}")
+    for name, results in (("rlkit", ours), ("JAX", theirs)):
+        summary(f"{name}: final return", [r["return"] for r in results], "")
+
+
+def cartpole(rounds: int) -> None:
+    """Time to solve, in turn."""
+    ours, theirs = [], []
+    for seed in range(rounds):
+        ours.append(solve(seed, seed))
+        theirs.append(measure(["-m", "rlkit.experiments.benchmarks._sb3_cartpole", "--seed", str(seed)]))
+    print(f"\nCartPole-v1 from process start to a greedy mean of 475, seeds 0 to {rounds - 1} in turn")
+    a = summary("rlkit", [r["process"] for r in ours])
+    b = summary("Stable-Baselines3, zoo preset", [r["process"] for r in theirs])
+    print(
+        f"  ratio {b / a:.2f}; rlkit solved {sum(r['solved'] for r in ours)} of {rounds}, Stable-Baselines3's means ",
+        end="",
+    )
+    print(", ".join(f"{r['mean']:.0f}" for r in theirs))
+
+
+def seeds(rounds: int) -> None:
+    """Twenty seeds at once against one."""
+    one = [solve(k, k) for k in range(rounds)]
+    all_of_them = [solve(0, 19) for _ in range(max(1, rounds // 2))]
+    print("\nCartPole-v1, 20 seeds in one program")
+    a = summary("one seed", [r["process"] for r in one])
+    b = summary("seeds 0 to 19", [r["process"] for r in all_of_them])
+    print(f"  ratio {b / a:.2f}; solved {[r['solved'] for r in all_of_them]} of 20")
+
+
+def host(rounds: int) -> None:
+    """Both loops in turn."""
+    python, program = [], []
+    for _ in range(rounds):
+        python.append(50_000 / part("host_rlkit", 50_000)["run"])
+        program.append(500_000 / part("dqn_rlkit", 500_000)["run"])
+    print("\nEnv steps a second in PureJaxRL's configuration")
+    a = summary("host loop", python, "steps/s")
+    b = summary("compiled loop", program, "steps/s")
+    print(f"  ratio {b / a:.2f}")
+
+
+def env(rounds: int) -> None:
+    """Envs alone, in turn."""
+    steps = 1_024 * 20_000
+    ours, theirs = [], []
+    for _ in range(rounds):
+        ours.append(steps / part("env_rlkit", steps)["run"] / 1e6)
+        theirs.append(steps / part("env_jax", steps)["run"] / 1e6)
+    print("\nCartPole alone, 1,024 envs, random actions")
+    a, b = summary("rlkit", ours, "million steps/s"), summary("gymnax", theirs, "million steps/s")
+    print(f"  ratio {a / b:.2f}")
+
+
+SECTIONS: dict[str, Callable[[int], None]] = {f.__name__: f for f in (dqn, cartpole, seeds, host, env)}
+
+
+def main() -> None:
+    """Run the sections and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=list(SECTIONS))
+    parser.add_argument("--part", choices=list(MEASUREMENTS), help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(MEASUREMENTS[options.part](options.steps)))
+        return
+    for name, section in SECTIONS.items():
+        if options.only in (None, name):
+            section(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
