@@ -129,7 +129,8 @@ class DQN(tf.Module):
             tape.watch(weights)
             q_tm1 = td.select(self.q_values(weights, o_tm1), a_tm1)  # [B]
             td_error = tf.stop_gradient(target) - q_tm1  # [B]
-            loss = tf.reduce_mean(LOSSES[self.config.loss](td_error))
+            losses = LOSSES[self.config.loss](td_error)  # [B]
+            loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, weights)
         gradients, norm = clipped(gradients, self.config.max_gradient_norm)
         rate = self.config.learning_rate if self.config.learning_rate_end is None else self.learning_rate(clock)
@@ -138,15 +139,17 @@ class DQN(tf.Module):
         if self.config.target == "polyak":
             state = state._replace(target=td.moved(state.target, weights, self.config.polyak))
         priorities = tf.abs(td_error)
-        return state, tf.stack([loss, tf.reduce_mean(priorities), tf.reduce_mean(q_tm1), norm]), priorities
+        means = tf.reduce_mean(tf.stack([losses, priorities, q_tm1]), axis=1)  # [3]
+        return state, tf.concat([means, norm[None]], axis=0), priorities
 
     def end_round(self, state: DQNState, clock: Clock) -> DQNState:
         """Copy the Q-network to the target network if it is time."""
         if self.config.target != "hard":
             return state
-        due = clock.step - state.copied_at >= self.config.target_interval
-        target = tf.nest.map_structure(lambda new, old: tf.where(due, new, old), state.weights, state.target)
-        return state._replace(target=target, copied_at=tf.where(due, clock.step, state.copied_at))
+        due = tf.reduce_any(clock.step - state.copied_at >= self.config.target_interval)
+        copied_at = tf.zeros_like(state.copied_at) + clock.step
+        target, copied_at = tf.cond(due, lambda: (state.weights, copied_at), lambda: (state.target, state.copied_at))
+        return state._replace(target=target, copied_at=copied_at)
 
     def epsilon(self, clock: Clock) -> tf.Tensor:
         """Share of random actions by the clock, float32 scalar."""

@@ -91,7 +91,7 @@ class Agent(Protocol):
         ...
 
     def end_round(self, state: State, clock: Clock) -> State:
-        """What follows a round of updates, elementwise in the clock and the state."""
+        """What follows a round of updates; the state may also be that of several seeds, stacked."""
         ...
 
     def scalars(self, clock: Clock) -> Mapping[str, tf.Tensor]:
@@ -114,7 +114,10 @@ def update_round(
     Returns:
         The new state, mean metrics, [M], and priorities, [K, B].
     """
-    size = batch(tf.constant(0)).action.shape
+    first = batch(tf.constant(0))
+    if updates == 1:
+        state, metrics, errors = agent.update(state, first, clock)
+        return agent.end_round(state, clock), metrics, errors[None]
 
     def body(
         k: tf.Tensor, state: State, sums: tf.Tensor, priorities: tf.TensorArray
@@ -122,11 +125,11 @@ def update_round(
         state, metrics, errors = agent.update(state, batch(k), clock)
         return k + 1, state, sums + metrics, priorities.write(k, errors)
 
-    lead = size[:-1]
+    size = first.action.shape
     start = (
         tf.constant(0),
         state,
-        tf.zeros([*lead, len(agent.metrics)]),
+        tf.zeros([*size[:-1], len(agent.metrics)]),
         tf.TensorArray(tf.float32, updates, element_shape=size),
     )
     _, state, sums, priorities = tf.while_loop(lambda k, *_: k < updates, body, start)

@@ -70,8 +70,8 @@ class EachSeed:
         )  # fmt: skip
 
     def end_round(self, state: State, clock: Clock) -> State:
-        """What follows a round of updates, of each seed."""
-        return self._map(lambda s, e: self.agent.end_round(s, Clock(clock.step, e)), state, clock.episode)
+        """What follows a round of updates, of all seeds."""
+        return self.agent.end_round(state, clock)
 
 
 class Layout:

@@ -58,7 +58,8 @@ def clipped(gradients: Sequence[tf.Tensor], largest: float) -> tuple[list[tf.Ten
 
     Pascanu, Mikolov and Bengio 2013, algorithm 1.
     """
-    norm = tf.sqrt(tf.add_n([tf.reduce_sum(g * g) for g in gradients]))
+    flat = tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)  # one sum is faster than many
+    norm = tf.sqrt(tf.reduce_sum(flat * flat))
     if largest <= 0:
         return list(gradients), norm
     share = largest / tf.maximum(norm, largest)

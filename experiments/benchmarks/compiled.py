@@ -39,6 +39,7 @@ CONFIGURATION: dict[str, Any] = {
     "target_interval": 500,
     "epsilon_end": 0.05,
     "epsilon_duration": 250_000,
+    "threads": 2,
 }
 """PureJaxRL's DQN on CartPole-v1 (Lu et al. 2022)."""
 
