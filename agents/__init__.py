@@ -29,6 +29,11 @@ REGISTRY = {
         "rlkit.agents.dqn:DQN",
         "Deep Q-network (Mnih et al. 2015); Double, dueling and n-step as switches.",
     ),
+    "pqn": Entry(
+        "rlkit.agents.pqn_config:PQNConfig",
+        "rlkit.agents.pqn:PQN",
+        "Parallelised Q-network (Gallici et al. 2024): many envs, no replay, no target network.",
+    ),
     "q-learning": Entry(
         "rlkit.agents.tabular_config:QLearningConfig",
         "rlkit.agents.tabular:Tabular",

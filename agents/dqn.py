@@ -20,10 +20,9 @@ from rlkit.errors import UserError
 from rlkit.exploration import draws, epsilon_greedy, greedy
 from rlkit.networks import q_network
 from rlkit.optimizers import AdamState, adam, clipped
-from rlkit.schedules import exponential, linear
+from rlkit.schedules import SCHEDULES, linear
 from rlkit.seeding import Purpose, key
 
-SCHEDULES = {"linear": linear, "exponential": exponential}
 LOSSES = {"huber": td.huber, "squared": td.squared}
 
 

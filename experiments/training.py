@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import tensorflow as tf
 
 from rlkit import agents, envs, run
-from rlkit.agent import Agent, Learner
+from rlkit.agent import Agent, Learner, RolloutAgent
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
-from rlkit.compiled import CompiledLoop, ReplayProgram, run_together
-from rlkit.config import ReplayConfig, TrainConfig, build
+from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
+from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build
 from rlkit.devices import configure
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
@@ -28,6 +28,7 @@ from rlkit.loop import HostLoop, Loop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, TensorBoardObserver
 from rlkit.profiling import Profiler
 from rlkit.replay import Replay, size_text
+from rlkit.rollout import RolloutLoop, RolloutProgram
 from rlkit.run import RunDirectory
 from rlkit.simulation import Simulator, simulator
 from rlkit.tabular_loop import TabularLoop
@@ -303,7 +304,11 @@ class _Session(contextlib.ExitStack):
             space = vector.single_observation_space
             make = agents.agent_class(self.name)
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
-            model = model_of(c.env, c.env_args, c.gamma) if isinstance(c, ReplayConfig | TabularConfig) else None
+            model = (
+                model_of(c.env, c.env_args, c.gamma)
+                if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
+                else None
+            )
             self.regrets = [Regret(model, agent, space) if model else None for agent in self.agents]
             self.source: Environments | Simulator | None = None if compiled else Environments(vector, c.seed)
             self.replays = [
@@ -343,15 +348,20 @@ class _Session(contextlib.ExitStack):
             each = " for each seed" if len(replays) > 1 else ""
             self.say(f"replay: {held:,} transitions, {size} of memory{each}")
         if self.twin is not None:
-            program = ReplayProgram(
-                cast("list[Agent]", self.agents), replays, self.twin, envs.find(c.env).max_episode_steps
-            )
+            limit = envs.find(c.env).max_episode_steps
+            program: Program
+            if replays:
+                program = ReplayProgram(cast("list[Agent]", self.agents), replays, self.twin, limit)
+            else:
+                program = RolloutProgram(cast("list[RolloutAgent]", self.agents), self.twin, limit)
             return [CompiledLoop(program, i, checkpointer) for i, checkpointer in enumerate(checkpointers)]
         (agent,), (checkpointer,), evaluator = self.agents, checkpointers, self._evaluator()
         assert self.source is not None
         if isinstance(c, TabularConfig):
             return [TabularLoop(cast("Tabular", agent), self.source, checkpointer, evaluator)]
         assert isinstance(self.source, Environments)
+        if isinstance(c, RolloutConfig):
+            return [RolloutLoop(cast("RolloutAgent", agent), self.source, checkpointer, evaluator)]
         return [HostLoop(cast("Agent", agent), self.source, replays[0], checkpointer, evaluator)]
 
     def train(self, directories: Sequence[RunDirectory], *, progress: str | None, resuming: bool = False) -> list[Run]:
@@ -374,7 +384,7 @@ class _Session(contextlib.ExitStack):
             if not resuming and isinstance(self.source, Environments) and not self.source.saves_exactly():
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             first = loops[0]
-            if self.config.profile and isinstance(first, HostLoop | CompiledLoop):
+            if self.config.profile and isinstance(first, HostLoop | RolloutLoop | CompiledLoop):
                 first.profiler = Profiler(directories[0].path, first.program.learn_function.graph)
             if progress is not None:
                 bar = ProgressObserver(self.config.steps, first.step, label=progress)

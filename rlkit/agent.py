@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import tensorflow as tf
 
-from rlkit.config import ReplayConfig, TrainConfig
+from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig
 
 
 class Clock(NamedTuple):
@@ -92,6 +92,61 @@ class Agent(Protocol):
 
     def end_round(self, state: State, clock: Clock) -> State:
         """What follows a round of updates; the state may also be that of several seeds, stacked."""
+        ...
+
+    def scalars(self, clock: Clock) -> Mapping[str, tf.Tensor]:
+        """What the schedules say now."""
+        ...
+
+
+class Rollout(NamedTuple):
+    """The last T steps of N envs, as they came."""
+
+    observation: tf.Tensor
+    """[T, N, ...]"""
+    action: tf.Tensor
+    """[T, N] int32."""
+    reward: tf.Tensor
+    """[T, N] float32."""
+    terminated: tf.Tensor
+    """[T, N] bool."""
+    truncated: tf.Tensor
+    """[T, N] bool."""
+    next_observation: tf.Tensor
+    """The real ones, never after a reset, [T, N, ...]."""
+    valid: tf.Tensor
+    """[T, N] bool; the other rows only reset their env."""
+
+
+class RolloutAgent(Protocol):
+    """A learner from rollouts: pure functions of a state, as an `Agent`'s."""
+
+    config: RolloutConfig
+    metrics: tuple[str, ...]
+    """Names of what a round measures, the loss first."""
+    updates: int
+    """Updates in a round."""
+    draws: list[int]
+    """Shape of the random bits that a round takes."""
+
+    def state(self) -> State:
+        """The variables' values."""
+        ...
+
+    def assign(self, state: State) -> None:
+        """Put a state's values into the variables."""
+        ...
+
+    def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
+        """Actions for N observations, [N] int32; with `explore`, of the behaviour policy, else greedy."""
+        ...
+
+    def choose(self, state: State, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
+        """Actions of a state's behaviour policy by random bits [2, N], greedy ones if None: [N] int32."""
+        ...
+
+    def learn(self, state: State, rollout: Rollout, clock: Clock, bits: tf.Tensor) -> tuple[State, tf.Tensor]:
+        """A round of updates on a rollout; the new state, and mean metrics, [M]."""
         ...
 
     def scalars(self, clock: Clock) -> Mapping[str, tf.Tensor]:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla  # the one way to write a slice in place inside a program
 
 from rlkit import functional
-from rlkit.agent import Agent, Clock, State, Transition, update_round
+from rlkit.agent import Agent, Clock, Rollout, State, Transition, update_round
 from rlkit.checkpoint import Checkpointer
 from rlkit.errors import UserError
 from rlkit.evaluation import LONGEST, Evaluation
@@ -41,7 +41,7 @@ class EachSeed:
         seeds: S.
     """
 
-    def __init__(self, agent: Agent, seeds: int) -> None:
+    def __init__(self, agent: Any, seeds: int) -> None:  # noqa: ANN401 - an Agent or a RolloutAgent
         self.agent, self.seeds, self.metrics, self.config = agent, seeds, agent.metrics, agent.config
 
     def _map(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - nests of tensors
@@ -67,6 +67,16 @@ class EachSeed:
             "tuple[State, tf.Tensor, tf.Tensor]",
             self._map(lambda s, e, *b: self.agent.update(s, Transition(*b), Clock(clock.step, e)), state,
                       clock.episode, *batch),
+        )  # fmt: skip
+
+    def learn(self, state: State, rollout: Rollout, clock: Clock, bits: tf.Tensor) -> tuple[State, tf.Tensor]:
+        """A round of updates of each seed on rollouts [S, T, N, ...]."""
+        return cast(
+            "tuple[State, tf.Tensor]",
+            self._map(
+                lambda s, r, e, b: self.agent.learn(s, Rollout(*r), Clock(clock.step, e), b),
+                state, tuple(rollout), clock.episode, bits,
+            ),
         )  # fmt: skip
 
     def end_round(self, state: State, clock: Clock) -> State:

@@ -124,6 +124,14 @@ class ReplayConfig(TrainConfig):
             raise UserError(f"buffer_size is {self.buffer_size}, expected at least num_envs times n_step, {least}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig(TrainConfig):
+    """What every agent has that learns from the last steps of all envs, and then forgets them."""
+
+    gamma: float = option(0.99, "Discount of a step.", low=0, high=1, group="agent")
+    rollout_length: int = option(64, "Steps of each env between two rounds of updates (T).", low=1, group="agent")
+
+
 C = TypeVar("C", bound=TrainConfig)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.acting import EpsilonGreedyAgent, HostActor, call_flat, numpy_forward
-from rlkit.agent import Agent, Clock, Learner, Transition
+from rlkit.agent import Agent, Clock, Learner, RolloutAgent, Transition
 from rlkit.checkpoint import Checkpointer
 from rlkit.config import ReplayConfig
 from rlkit.errors import UserError
@@ -29,7 +29,7 @@ from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
 from rlkit.replay import Replay
 from rlkit.seeding import Purpose
-from rlkit.vector import Arrays, Environments
+from rlkit.vector import Arrays, Environments, Step
 
 COUNT = tf.TensorSpec([], tf.int64)
 COUNTS = tf.TensorSpec([2], tf.int64)
@@ -67,7 +67,6 @@ class Program:
     def __init__(self, agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> None:
         c = agent.config
         self.traces = 0
-        self.metrics: list[str] = []
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [c.gradient_steps, c.batch_size]
         network = getattr(agent, "q", None)
@@ -99,7 +98,6 @@ class Program:
         ) -> list[tf.Tensor]:
             self.traces += 1
             metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(now[0], now[1]))
-            self.metrics = list(metrics)
             weights = [tf.identity(w) for w in network.trainable_weights] if network and forward else []
             return [tf.stack(list(metrics.values())), *weights]
 
@@ -125,7 +123,7 @@ class Program:
         return actions
 
     def learn(self, replay: Replay, number: int, step: int, episode: int) -> np.ndarray:
-        """Round `number` of K updates; the metrics, in the order of `self.metrics`."""
+        """Round `number` of K updates; the metrics, in the order of the agent's."""
         first = number - number % self.DRAWS
         if first != self._drawn_from:
             self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
@@ -326,8 +324,96 @@ class Loop:
                 signal.signal(s, handler)
 
 
-class HostLoop(Loop):
-    """Steps N envs from Python, stores transitions, and learns from the replay.
+class SteppingLoop(Loop):
+    """Steps N envs from Python; a subclass learns from what they return.
+
+    Args:
+        agent: what learns.
+        envs: N envs.
+        updates: in a round.
+        checkpointer: where to save.
+        evaluate: greedy episodes at a step, or None for no evaluations.
+        observers: see metrics and evaluations.
+    """
+
+    agent: Agent | RolloutAgent
+
+    def __init__(
+        self,
+        agent: Agent | RolloutAgent,
+        envs: Environments,
+        updates: int,
+        checkpointer: Checkpointer,
+        evaluate: Callable[[int], Evaluation] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        super().__init__(agent, checkpointer, evaluate, observers)
+        self.envs, self.updates = envs, updates
+        self.rounds = 0
+        self._returns = np.zeros(envs.num_envs)
+        self._lengths = np.zeros(envs.num_envs, np.int64)
+        self._ended: list[tuple[float, int]] = []
+        self._sums = np.zeros(len(agent.metrics))
+        self._summed = 0
+
+    def _step(self, actions: np.ndarray) -> Step:
+        """Act in every env and count."""
+        result = self.envs.step(actions)
+        self._account(result.reward, result.terminated | result.truncated, result.valid)
+        self.step += int(np.count_nonzero(result.valid))
+        return result
+
+    def _measure(self, values: np.ndarray) -> None:
+        """Add a round's metrics; UserError if its loss is not finite."""
+        self.rounds += 1
+        if not math.isfinite(values[0]):
+            raise self._diverged(float(values[0]))
+        self._sums += values
+        self._summed += 1
+
+    def _account(self, reward: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
+        self._returns += reward * valid
+        self._lengths += valid
+        if ended.any():
+            for e in np.flatnonzero(ended):
+                self._ended.append((float(self._returns[e]), int(self._lengths[e])))
+            self._returns[ended] = 0.0
+            self._lengths[ended] = 0
+            self.episode += int(np.count_nonzero(ended))
+
+    def _row(self) -> dict[str, float | None]:
+        clock = Clock(*tf.unstack(counts(self.step, self.episode)))
+        row: dict[str, float | None] = {
+            "updates": self.rounds * self.updates,
+            **{name: float(value) for name, value in self.agent.scalars(clock).items()},
+        }
+        if self._ended:
+            returns, lengths = zip(*self._ended, strict=True)
+            row |= {"episode_return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}
+        if self._summed:
+            row |= dict(zip(self.agent.metrics, map(float, self._sums / self._summed), strict=True))
+        self._ended.clear()
+        self._sums[:] = 0.0
+        self._summed = 0
+        return row
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        counters = {"rounds": self.rounds, "ended": self._ended, "summed": self._summed}
+        state: Arrays = {"returns": self._returns, "lengths": self._lengths, "sums": self._sums}
+        state |= {f"env.{name}": value for name, value in self.envs.state().items()}
+        return counters, state
+
+    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
+        self.rounds = counters["rounds"]
+        self._ended = [(r, n) for r, n in counters["ended"]]
+        self._summed, self._sums = counters["summed"], state["sums"].copy()
+        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
+        if not restore_envs(self.envs, state, report):
+            self._returns[:], self._lengths[:] = 0.0, 0
+
+
+class HostLoop(SteppingLoop):
+    """Stores transitions, and learns from the replay.
 
     Args:
         agent: what learns.
@@ -350,77 +436,23 @@ class HostLoop(Loop):
         evaluate: Callable[[int], Evaluation] | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        super().__init__(agent, checkpointer, evaluate, observers)
-        self.envs, self.replay = envs, replay
+        super().__init__(agent, envs, agent.config.gradient_steps, checkpointer, evaluate, observers)
+        self.replay = replay
         self.program = Program(agent, envs.observation_space, envs.num_envs)
-        self.rounds = 0
-        self._returns = np.zeros(envs.num_envs)
-        self._lengths = np.zeros(envs.num_envs, np.int64)
-        self._ended: list[tuple[float, int]] = []
-        self._sums = np.zeros(len(self.program.metrics))
-        self._summed = 0
 
     def _cycle(self) -> bool:
         """One step of every env and the rounds of updates that are due after it."""
         c = self.config
-        observation = self.envs.observation
+        observation, before = self.envs.observation, self.step
         actions = self.program.act(observation, self.step, self.episode)
-        result = self.envs.step(actions)
-        self.replay.add(observation, actions, result)
-        self._account(result.reward, result.terminated | result.truncated, result.valid)
-        before, self.step = self.step, self.step + int(np.count_nonzero(result.valid))
+        self.replay.add(observation, actions, self._step(actions))
         due = self.step // c.train_interval - before // c.train_interval
         if due and self.step >= c.learning_starts and self.replay.usable().any():
             for _ in range(due):
                 if self.profiler:
                     self.profiler.round(self.rounds)
-                values = self.program.learn(self.replay, self.rounds, self.step, self.episode)
-                self.rounds += 1
-                if not math.isfinite(values[0]):
-                    raise self._diverged(float(values[0]))
-                self._sums += values
-                self._summed += 1
+                self._measure(self.program.learn(self.replay, self.rounds, self.step, self.episode))
         return True
-
-    def _account(self, reward: np.ndarray, ended: np.ndarray, valid: np.ndarray) -> None:
-        self._returns += reward * valid
-        self._lengths += valid
-        if ended.any():
-            for e in np.flatnonzero(ended):
-                self._ended.append((float(self._returns[e]), int(self._lengths[e])))
-            self._returns[ended] = 0.0
-            self._lengths[ended] = 0
-            self.episode += int(np.count_nonzero(ended))
-
-    def _row(self) -> dict[str, float | None]:
-        clock = Clock(*tf.unstack(counts(self.step, self.episode)))
-        row: dict[str, float | None] = {
-            "updates": self.rounds * self.config.gradient_steps,
-            **{name: float(value) for name, value in self.agent.scalars(clock).items()},
-        }
-        if self._ended:
-            returns, lengths = zip(*self._ended, strict=True)
-            row |= {"episode_return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}
-        if self._summed:
-            row |= dict(zip(self.program.metrics, map(float, self._sums / self._summed), strict=True))
-        self._ended.clear()
-        self._sums[:] = 0.0
-        self._summed = 0
-        return row
-
-    def _state(self) -> tuple[dict[str, Any], Arrays]:
-        counters = {"rounds": self.rounds, "ended": self._ended, "summed": self._summed}
-        state: Arrays = {"returns": self._returns, "lengths": self._lengths, "sums": self._sums}
-        state |= {f"env.{name}": value for name, value in self.envs.state().items()}
-        return counters, state
-
-    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
-        self.rounds = counters["rounds"]
-        self._ended = [(r, n) for r, n in counters["ended"]]
-        self._summed, self._sums = counters["summed"], state["sums"].copy()
-        self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
-        if not restore_envs(self.envs, state, report):
-            self._returns[:], self._lengths[:] = 0.0, 0
 
 
 def restore_envs(envs: Environments, state: Arrays, report: Callable[[str], None]) -> bool:

@@ -49,6 +49,7 @@ def q_network(
     *,
     hidden: Sequence[int] = (64, 64),
     dueling: bool = False,
+    layer_norm: bool = False,
     seed: int = 0,
 ) -> keras.Model:
     """A network from a batch of observations to the value of each action, [B, A] float32.
@@ -61,6 +62,7 @@ def q_network(
         actions: number of actions A.
         hidden: units of each hidden layer H.
         dueling: separate streams for value and advantage.
+        layer_norm: normalise each hidden layer before its ReLU (Ba, Kiros and Hinton 2016).
         seed: the weights are a function of it.
 
     Raises:
@@ -68,23 +70,29 @@ def q_network(
     """
     seeds = iter(int(s) for s in np.random.SeedSequence(seed).generate_state(2 * len(hidden) + 4))
 
-    def dense(units: int, activation: str | None, name: str) -> keras.layers.Dense:
+    def dense(units: int, name: str, activation: str | None = None) -> keras.layers.Dense:
         initializer = keras.initializers.GlorotUniform(seed=next(seeds))
         return keras.layers.Dense(units, activation, kernel_initializer=initializer, name=name)
 
+    def hidden_layer(x: keras.KerasTensor, units: int, name: str) -> keras.KerasTensor:
+        if not layer_norm:
+            return dense(units, name, "relu")(x)
+        normal = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(dense(units, name)(x))
+        return keras.layers.ReLU(name=f"{name}_relu")(normal)
+
     inputs, x = observation_input(observation_space)
     for i, units in enumerate(hidden[:-1] if dueling and hidden else hidden):
-        x = dense(units, "relu", f"hidden_{i}")(x)  # [B, H]
+        x = hidden_layer(x, units, f"hidden_{i}")  # [B, H]
     if dueling:
         value, advantages = x, x
         if hidden:
-            value = dense(hidden[-1], "relu", "value_hidden")(x)  # [B, H]
-            advantages = dense(hidden[-1], "relu", "advantage_hidden")(x)  # [B, H]
-        value = dense(1, None, "value")(value)  # [B, 1]
-        advantages = dense(actions, None, "advantages")(advantages)  # [B, A]
+            value = hidden_layer(x, hidden[-1], "value_hidden")  # [B, H]
+            advantages = hidden_layer(x, hidden[-1], "advantage_hidden")  # [B, H]
+        value = dense(1, "value")(value)  # [B, 1]
+        advantages = dense(actions, "advantages")(advantages)  # [B, A]
         outputs = Dueling(name="q_values")(value, advantages)  # [B, A]
     else:
-        outputs = dense(actions, None, "q_values")(x)  # [B, A]
+        outputs = dense(actions, "q_values")(x)  # [B, A]
     return keras.Model(inputs, outputs, name="q_network")
 
 

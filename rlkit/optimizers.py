@@ -35,10 +35,14 @@ def adam(
     learning_rate: tf.Tensor | float,
     epsilon: float = 1e-8,
     decays: tuple[float, float] = (0.9, 0.999),
+    *,
+    rectified: bool = False,
 ) -> tuple[tuple[tf.Tensor, ...], AdamState]:
     """w - a m / (sqrt(v) + epsilon), with a = learning_rate sqrt(1 - d2^t) / (1 - d1^t) at update t.
 
-    Kingma and Ba 2015, "Adam: a method for stochastic optimization", end of section 2.
+    Kingma and Ba 2015, "Adam: a method for stochastic optimization", end of section 2. Rectified: times a factor below
+    1 while v is the mean of few squares, and in the first updates a plain step learning_rate m / (1 - d1^t). Liu et
+    al. 2020, "On the variance of the adaptive learning rate and beyond", algorithm 2.
 
     Returns:
         The new weights and state.
@@ -49,7 +53,15 @@ def adam(
     step = learning_rate * tf.sqrt(1.0 - tf.pow(d2, t)) / (1.0 - tf.pow(d1, t))
     first = tuple(m + (1.0 - d1) * (g - m) for m, g in zip(state.first, gradients, strict=True))
     second = tuple(v + (1.0 - d2) * (g * g - v) for v, g in zip(state.second, gradients, strict=True))
-    new = tuple(w - step * m / (tf.sqrt(v) + epsilon) for w, m, v in zip(weights, first, second, strict=True))
+    moved = [step * m / (tf.sqrt(v) + epsilon) for m, v in zip(first, second, strict=True)]
+    if rectified:
+        longest = 2.0 / (1.0 - d2) - 1.0
+        length = longest - 2.0 * t * tf.pow(d2, t) / (1.0 - tf.pow(d2, t))
+        known, length = length > 5.0, tf.maximum(length, 5.0)
+        spread = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
+        plain = learning_rate / (1.0 - tf.pow(d1, t))
+        moved = [tf.where(known, tf.sqrt(spread) * a, plain * m) for a, m in zip(moved, first, strict=True)]
+    new = tuple(w - a for w, a in zip(weights, moved, strict=True))
     return new, AdamState(iterations, first, second)
 
 

@@ -38,3 +38,6 @@ def exponential(count: tf.Tensor, start: float, end: float, duration: float) -> 
     """
     fraction = tf.minimum(tf.cast(count, tf.float32) / duration, 1.0)
     return start * tf.pow(end / start, fraction)
+
+
+SCHEDULES = {"linear": linear, "exponential": exponential}

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     GARNET = 8
     OUTCOMES = 9
     COIN = 10
+    MINIBATCHES = 11
 
 
 _PURPOSES = 64

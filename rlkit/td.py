@@ -70,3 +70,33 @@ def squared(td_error: tf.Tensor) -> tf.Tensor:
 def moved(old: Sequence[tf.Tensor], new: Sequence[tf.Tensor], share: float) -> tuple[tf.Tensor, ...]:
     """share new + (1 - share) old: a target network that follows. Lillicrap et al. 2016, algorithm 1."""
     return tuple(share * n + (1.0 - share) * o for o, n in zip(old, new, strict=True))
+
+
+def lambda_returns(
+    r_t: tf.Tensor, discount_t: tf.Tensor, v_t: tf.Tensor, continues: tf.Tensor, trace_decay: float
+) -> tf.Tensor:
+    """G_t = r_t + discount_t ((1 - lambda_t) v_t + lambda_t G_(t+1)): returns that bootstrap at every step a little.
+
+    lambda_t is `trace_decay` where the next row is the next step of the same episode, else 0, as after the last row.
+    Sutton and Barto 2018, equation 12.18; with v_t = max_a Q, Gallici et al. 2024, "Simplifying deep temporal
+    difference learning", section 3 (Peng's Q(lambda)).
+
+    Args:
+        r_t: rewards, [T, N].
+        discount_t: of the value after the step, 0 where the episode terminated, [T, N].
+        v_t: value of the observation after the step, the real one, [T, N].
+        continues: whether the episode goes on in the next row, [T, N] bool.
+        trace_decay: lambda.
+
+    Returns:
+        Targets, [T, N].
+    """
+    last = tf.range(r_t.shape[0])[:, None] + 1 == r_t.shape[0]
+    share = tf.where(continues & ~last, trace_decay, 0.0)  # [T, N]
+    fixed = r_t + discount_t * (1.0 - share) * v_t  # [T, N]
+    factor = discount_t * share  # [T, N]
+    rows, later = [], tf.zeros_like(r_t[0])
+    for t in reversed(range(r_t.shape[0])):
+        later = fixed[t] + factor[t] * later
+        rows.append(later)
+    return tf.stack(rows[::-1])

@@ -26,7 +26,9 @@ COMMON = [
 ]  # fmt: skip
 TABLE = ["--env", "FrozenLake-v1", "--epsilon-unit", "episode", "--epsilon-duration", "3000", "--eval-episodes", "4"]
 KINDS = {
-    "one env": ["dqn", *COMMON, "--loop", "host", "--env", "CartPole-v1", "--train-interval", "8", "--epsilon-unit", "step"],
+    "one env": [
+        "dqn", *COMMON, "--loop", "host", "--env", "CartPole-v1", "--train-interval", "8", "--epsilon-unit", "step",
+    ],
     "native vector env": [
         "dqn", *COMMON, "--env", "CartPole-v1", "--loop", "host", "--num-envs", "4", "--train-interval", "8",
         "--gradient-steps", "2", "--target", "polyak", "--epsilon-unit", "episode", "--epsilon-duration", "200",

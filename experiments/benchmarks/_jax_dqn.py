@@ -6,6 +6,7 @@ a scan over steps of 10 envs, a flashbax buffer, one update in each. Written for
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ class Item(NamedTuple):
 def initial(key: jax.Array) -> Parameters:
     """LeCun-normal kernels as Flax's default, and zero biases."""
     keys = jax.random.split(key, len(SIZES) - 1)
-    shapes = list(zip(SIZES[:-1], SIZES[1:], strict=True))
+    shapes = list(itertools.pairwise(SIZES))
     init = jax.nn.initializers.lecun_normal()
     return Parameters(
         tuple(init(k, shape) for k, shape in zip(keys, shapes, strict=True)),
@@ -104,7 +105,7 @@ def train(key: jax.Array, steps: int) -> jax.Array:
     return returns[-100:].mean()
 
 
-def compile(steps: int) -> tuple[Callable[[int], tuple[float, float]], float]:  # noqa: A001 - what it does
+def compile(steps: int) -> tuple[Callable[[int], tuple[float, float]], float]:
     """The program as a function of a seed, which returns seconds and mean return; and the seconds this took."""
     begun = time.perf_counter()
     program = jax.jit(lambda key: train(key, steps)).lower(jax.random.key(0)).compile()

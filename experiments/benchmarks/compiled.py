@@ -159,7 +159,7 @@ def part(name: str, steps: int) -> dict[str, Any]:
 TRAIN = """
 import json, rlkit
 runs = rlkit.train_seeds("dqn", "CartPole-v1", range({first}, {last} + 1), run_dir={folder!r})
-print(json.dumps({{"solved": sum(r.status == "solved" for r in runs), "steps": [r.directory.info["step"] for r in runs]}}))
+print(json.dumps({{"solved": sum(run.status == "solved" for run in runs)}}))
 """
 
 

@@ -1,0 +1,145 @@
+"""Learning from rollouts, T steps of N envs at a time, on the host and in a compiled program.
+
+Letters: S seeds, N parallel envs a seed, T steps of a rollout, M metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import tensorflow as tf
+
+from rlkit.acting import call_flat
+from rlkit.agent import Clock, Rollout, RolloutAgent
+from rlkit.checkpoint import Checkpointer
+from rlkit.compiled import Carry, Program
+from rlkit.config import RolloutConfig
+from rlkit.evaluation import Evaluation
+from rlkit.exploration import draws
+from rlkit.functional import FunctionalEnv
+from rlkit.loop import COUNT, COUNTS, SteppingLoop, counts
+from rlkit.metrics import Observer
+from rlkit.networks import observation_dtype
+from rlkit.seeding import Purpose
+from rlkit.vector import Environments
+
+
+class RolloutProgram(Program):
+    """Agents that learn from rollouts: T steps of all envs, then a round of updates.
+
+    Args:
+        agents: S agents of the same config but for the seed.
+        env: the functions.
+        limit: steps after which an episode is truncated; none if None.
+    """
+
+    agents: Sequence[RolloutAgent]
+
+    def __init__(self, agents: Sequence[RolloutAgent], env: FunctionalEnv, limit: int | None) -> None:
+        super().__init__(agents, env, limit)
+        self.length = agents[0].config.rollout_length
+        self.stride, self.updates = self.length * self.num_envs, agents[0].updates
+
+    def cycle(self, carry: Carry) -> Carry:
+        def write(t: tf.Tensor, carry: Carry, rows: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
+            observation = carry.envs.observation
+            carry, action, outcome = self.act(carry)
+            parts = [observation, action, outcome.reward, outcome.terminated, outcome.truncated]
+            parts.append(outcome.next_observation)
+            return t + 1, carry, tuple(row.write(t, part) for row, part in zip(rows, parts, strict=True))
+
+        seen = carry.envs.observation
+        flat = [seen.shape[0]]
+        kinds = [(seen.dtype, seen.shape), (tf.int32, flat), (tf.float32, flat), (tf.bool, flat), (tf.bool, flat)]
+        kinds.append((seen.dtype, seen.shape))
+        rows = tuple(tf.TensorArray(dtype, self.length, element_shape=shape) for dtype, shape in kinds)
+        _, carry, rows = tf.while_loop(lambda t, *_: t < self.length, write, (tf.constant(0), carry, rows))
+        fields = dict(zip(Rollout._fields, [self._of_seeds(row.stack()) for row in rows], strict=False))
+        rollout = Rollout(**fields, valid=tf.fill(fields["action"].shape, True))
+        clock = Clock(carry.counts[0], carry.episode)
+        bits = self.draws(Purpose.MINIBATCHES, carry.counts[1], self.agents[0].draws)
+        agent, metrics = self.each.learn(carry.agent, rollout, clock, bits)
+        return carry._replace(
+            agent=agent,
+            counts=carry.counts + tf.constant([0, 1], tf.int64),
+            measured=self.measure(carry.measured, metrics),
+        )
+
+    def _of_seeds(self, rows: tf.Tensor) -> tf.Tensor:
+        """[T, S N, ...] as [S, T, N, ...]."""
+        seeds = len(self.agents)
+        split = tf.reshape(rows, [self.length, seeds, self.num_envs, *rows.shape[2:]])
+        return tf.transpose(split, [1, 0, *range(2, len(split.shape))])
+
+
+class RolloutLoop(SteppingLoop):
+    """Steps N envs T times, and learns from that.
+
+    Args:
+        agent: what learns.
+        envs: N envs.
+        checkpointer: where to save.
+        evaluate: greedy episodes at a step, or None for no evaluations.
+        observers: see metrics and evaluations.
+    """
+
+    agent: RolloutAgent
+    config: RolloutConfig
+
+    def __init__(
+        self,
+        agent: RolloutAgent,
+        envs: Environments,
+        checkpointer: Checkpointer,
+        evaluate: Callable[[int], Evaluation] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        super().__init__(agent, envs, agent.updates, checkpointer, evaluate, observers)
+        c, space = agent.config, envs.observation_space
+        self.dtype, shape = observation_dtype(space), list(space.shape or ())
+        lead = [c.rollout_length, envs.num_envs]
+        self.traces = 0
+
+        @tf.function(input_signature=[tf.TensorSpec([lead[1], *shape], self.dtype), COUNTS], jit_compile=c.jit)
+        def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+            self.traces += 1
+            return agent.act(observations, Clock(now[0], now[1]), explore=True)
+
+        kinds: list[tuple[list[int], Any]] = [(shape, self.dtype), ([], tf.int32), ([], tf.float32)]
+        kinds += [([], tf.bool), ([], tf.bool), (shape, self.dtype), ([], tf.bool)]
+        specs = [tf.TensorSpec([*lead, *size], dtype) for size, dtype in kinds]
+
+        @tf.function(input_signature=[*specs, COUNTS, COUNT], jit_compile=c.jit, autograph=False)
+        def learn(*arguments: tf.Tensor) -> tf.Tensor:
+            self.traces += 1
+            *parts, now, number = arguments
+            bits = draws(c.seed, Purpose.MINIBATCHES, number, agent.draws)
+            state, metrics = agent.learn(agent.state(), Rollout(*parts), Clock(now[0], now[1]), bits)
+            agent.assign(state)
+            return metrics
+
+        self.learn_function = learn.get_concrete_function()
+        self._act, self._learn = call_flat(act.get_concrete_function()), call_flat(self.learn_function)
+        self._rows = [np.zeros([*lead, *size], tf.as_dtype(dtype).as_numpy_dtype) for size, dtype in kinds]
+
+    @property
+    def program(self) -> RolloutLoop:
+        """What is profiled."""
+        return self
+
+    def _cycle(self) -> bool:
+        for t in range(self.config.rollout_length):
+            observation = self.envs.observation
+            seen = tf.constant(observation, self.dtype)
+            actions = cast("np.ndarray", self._act(seen, counts(self.step, self.episode)).numpy())
+            result = self._step(actions)
+            parts = (observation, actions, result.reward, result.terminated, result.truncated)
+            for row, part in zip(self._rows, (*parts, result.next_observation, result.valid), strict=True):
+                row[t] = part
+        if self.profiler:
+            self.profiler.round(self.rounds)
+        now = (counts(self.step, self.episode), tf.constant(np.array(self.rounds)))
+        self._measure(self._learn(*map(tf.constant, self._rows), *now).numpy())
+        return True
