@@ -60,7 +60,8 @@ class PQN(tf.Module):
         weights = tuple(v.value for v in self.q.trainable_variables)
         self.kept = PQNState(weights, AdamState.variables(weights))
         self.updates = config.epochs * config.minibatches
-        self.draws = [config.epochs, config.rollout_length * config.num_envs]
+        self.length = config.rollout_length
+        self.draws = (config.epochs, config.rollout_length * config.num_envs)
 
     def state(self) -> PQNState:
         """The variables' values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
@@ -33,8 +33,23 @@ for _id, _how in OWN.items():
 
 TWINS: dict[str, str] = {
     "CartPole-v1": "rlkit.envs.cartpole:CartPole",
+    "Acrobot-v1": "rlkit.envs.acrobot:Acrobot",
+    "MountainCar-v0": "rlkit.envs.mountain_car:MountainCar",
+    "Pendulum-v1": "rlkit.envs.pendulum:Pendulum",
 }
 """Envs that are there as tensor functions too, and what makes these from the arguments, as ``module:name``."""
+
+MODELS = (
+    "FrozenLake-v1",
+    "FrozenLake8x8-v1",
+    "Taxi-v4",
+    "CliffWalking-v1",
+    "CliffWalkingSlippery-v1",
+    "rlkit/NumberTriangle-v0",
+    "rlkit/FiniteMDP-v0",
+    "rlkit/Garnet-v0",
+)
+"""Envs whose model makes them tensor functions."""
 
 EXTRAS = {"box2d": "box2d", "pygame": "video"}
 """Which extra of rlkit installs a module that an env imports."""
@@ -79,23 +94,55 @@ def find(env: str) -> EnvSpec:
     return spec
 
 
-def has_twin(env: str, env_args: Mapping[str, Scalar]) -> bool:
-    """Whether the env with these arguments is there as tensor functions; loads no TensorFlow."""
-    return not env_args and env.rpartition(":")[2] in TWINS
-
-
 def twin(env: str, env_args: Mapping[str, Scalar]) -> FunctionalEnv | None:
-    """The env as tensor functions, or None; loads TensorFlow."""
-    if not has_twin(env, env_args):
+    """The env with these arguments as tensor functions, or None where it is not there so; loads TensorFlow."""
+    name = env.rpartition(":")[2]
+    if name in MODELS:
+        return cast("FunctionalEnv | None", _load("rlkit.envs.functional_mdp:of_env")(name, **env_args))
+    if name not in _MAKERS and name not in TWINS:
         return None
-    module, _, name = TWINS[env.rpartition(":")[2]].partition(":")
-    return cast("FunctionalEnv", getattr(importlib.import_module(module), name)(**env_args))
+    make = _MAKERS[name] if name in _MAKERS else _load(TWINS[name])
+    takes = inspect.signature(make).parameters
+    return cast("FunctionalEnv", make(**env_args)) if set(env_args) <= set(takes) else None
+
+
+_MAKERS: dict[str, Callable[..., FunctionalEnv]] = {}
+
+
+def register_functional(id: str, make: Callable[..., FunctionalEnv], max_episode_steps: int | None = None) -> None:
+    """Register tensor functions with Gymnasium, as an env and a vector env, and for the compiled loop.
+
+    Args:
+        id: as Gymnasium takes it, such as "Corridor-v0".
+        make: from the env's arguments to the functions.
+        max_episode_steps: time limit; none if None.
+    """
+    _MAKERS[id] = make
+
+    def entry(render_mode: str | None = None, **arguments: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - the env's own
+        return cast("gymnasium.Env[Any, Any]", _load("rlkit.functional:SingleEnv")(make(**arguments), render_mode))
+
+    def vector(
+        num_envs: int = 1,
+        max_episode_steps: int | None = max_episode_steps,
+        **arguments: Any,  # noqa: ANN401 - the env's own
+    ) -> gymnasium.vector.VectorEnv:
+        made = _load("rlkit.functional:FunctionalVectorEnv")(make(**arguments), num_envs, max_episode_steps)
+        return cast("gymnasium.vector.VectorEnv", made)
+
+    gymnasium.register(id, entry_point=entry, vector_entry_point=vector, max_episode_steps=max_episode_steps)
+
+
+def _load(target: str) -> Any:  # noqa: ANN401 - whatever it names
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def arguments(env: str) -> dict[str, Any]:
     """The keyword arguments that an env takes, with their defaults; render_mode is not among them."""
     spec = find(env)
-    parameters = inspect.signature(_creator(spec)).parameters.values()
+    creator = _MAKERS.get(spec.id) or _creator(spec)
+    parameters = inspect.signature(creator).parameters.values()
     defaults = {
         p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ("render_mode", "self")
     }

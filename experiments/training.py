@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import tensorflow as tf
 
 from rlkit import agents, envs, run
-from rlkit.agent import Agent, Learner, RolloutAgent
+from rlkit.agent import Agent, AgentFactory, Learner, RolloutAgent
+from rlkit.agents.chains import Chains
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
@@ -229,7 +230,7 @@ def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
         against = "jit is off"
     elif c.vectorization != "auto":
         against = f"vectorization is {c.vectorization}"
-    elif not envs.has_twin(c.env, c.env_args):
+    elif envs.twin(c.env, c.env_args) is None:
         arguments = f" with {c.env_args}" if c.env_args else ""
         against = f"env {c.env!r}{arguments} is not there as tensor functions"
     if c.loop == "compiled":
@@ -302,7 +303,8 @@ class _Session(contextlib.ExitStack):
             vector = make_vector(c.env, c.env_args, *((1, "sync") if compiled else (c.num_envs, c.vectorization)))
             self.callback(vector.close)
             space = vector.single_observation_space
-            make = agents.agent_class(self.name)
+            chains = compiled and isinstance(c, TabularConfig)
+            make: AgentFactory = Chains if chains else agents.agent_class(self.name)
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
             model = (
                 model_of(c.env, c.env_args, c.gamma)

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import tensorflow as tf
 
-from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig
+from rlkit.config import ReplayConfig, TrainConfig
 
 
 class Clock(NamedTuple):
@@ -121,12 +121,18 @@ class Rollout(NamedTuple):
 class RolloutAgent(Protocol):
     """A learner from rollouts: pure functions of a state, as an `Agent`'s."""
 
-    config: RolloutConfig
+    @property
+    def config(self) -> TrainConfig:
+        """Its fields."""
+        ...
+
     metrics: tuple[str, ...]
     """Names of what a round measures, the loss first."""
+    length: int
+    """Steps of each env between two rounds, T."""
     updates: int
     """Updates in a round."""
-    draws: list[int]
+    draws: tuple[int, ...]
     """Shape of the random bits that a round takes."""
 
     def state(self) -> State:

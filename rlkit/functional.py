@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium
 import numpy as np
 import tensorflow as tf
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlkit.acting import call_flat
 from rlkit.exploration import draws
 from rlkit.seeding import Purpose
 
@@ -133,11 +135,11 @@ class FunctionalVectorEnv(VectorEnv):
         env: the functions.
         num_envs: N.
         max_episode_steps: time limit; none if None.
-        jit: compile with XLA; without it, many envs may step faster.
+        jit: compile with XLA, as the compiled loop does; a single step is faster without.
     """
 
     def __init__(
-        self, env: FunctionalEnv, num_envs: int = 1, max_episode_steps: int | None = None, *, jit: bool = True
+        self, env: FunctionalEnv, num_envs: int = 1, max_episode_steps: int | None = None, *, jit: bool = False
     ) -> None:
         self.env, self.num_envs, self.limit = env, num_envs, max_episode_steps
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
@@ -152,8 +154,10 @@ class FunctionalVectorEnv(VectorEnv):
         def reset(seed: tf.Tensor, count: tf.Tensor) -> Running:
             return begin(env, env_draws(env, seed, count, num_envs))
 
-        first = reset.get_concrete_function().structured_outputs
-        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), first)
+        concrete = reset.get_concrete_function()
+        self._structure = concrete.structured_outputs
+        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._structure)
+        self._leaves = [f"_leaf_{i}" for i in range(len(tf.nest.flatten(specs)))]
         action = tf.TensorSpec(self.action_space.shape, self.action_space.dtype)
 
         @tf.function(input_signature=[number, number, specs, action], jit_compile=jit, autograph=False)
@@ -162,35 +166,61 @@ class FunctionalVectorEnv(VectorEnv):
                 action = tf.cast(action, tf.int32)
             return step(env, max_episode_steps, running, action, env_draws(env, seed, count, num_envs))
 
-        self._reset, self._advance, self._structure = reset, advance, first
-        self._keep(reset(self._seed, self._count))
+        self._reset, self._advance = (call_flat(f) for f in (concrete, advance.get_concrete_function()))
+        self._keep(self._reset(*map(tf.constant, (self._seed, self._count))))
 
-    def _keep(self, running: Running) -> None:
-        for i, leaf in enumerate(tf.nest.flatten(running)):
-            setattr(self, f"_leaf_{i}", leaf.numpy())
+    def _keep(self, running: Running) -> np.ndarray:
+        """Keep the state as attributes; what to act on."""
+        for name, leaf in zip(self._leaves, tf.nest.flatten(running), strict=True):
+            setattr(self, name, leaf.numpy())
+        return np.array(running.observation)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Fresh episodes in all envs; without a seed, those that follow from the last one."""
+        """Fresh episodes in all envs, by one seed; without, those that follow from the last one."""
         del options
         if isinstance(seed, list):
             seed = seed[0]
         if seed is None:
-            self._count += 1
+            self._count = np.array(self._count + 1)
         else:
             self._seed, self._count = np.array(seed, np.int64), np.array(0, np.int64)
-        running = self._reset(self._seed, self._count)
-        self._keep(running)
-        return running.observation.numpy(), {}
+        return self._keep(self._reset(*map(tf.constant, (self._seed, self._count)))), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Act in all envs; an episode that ends is followed by the first observation of another one."""
-        self._count += 1
-        leaves = [getattr(self, f"_leaf_{i}") for i in range(len(tf.nest.flatten(self._structure)))]
-        before = tf.nest.pack_sequence_as(self._structure, [tf.constant(leaf) for leaf in leaves])
-        running, outcome = self._advance(self._seed, self._count, before, tf.constant(actions, self.action_space.dtype))
-        self._keep(running)
+        self._count = np.array(self._count + 1)
+        before = [getattr(self, name) for name in self._leaves]
+        given = np.asarray(actions, self.action_space.dtype)
+        running, outcome = self._advance(*map(tf.constant, (self._seed, self._count, *before, given)))
         final, reward, terminated, truncated = (part.numpy() for part in outcome)
         info = {"final_obs": final, "_final_obs": terminated | truncated}
-        return running.observation.numpy(), reward, terminated, truncated, info
+        return self._keep(running), reward, terminated, truncated, info
+
+
+class SingleEnv(gymnasium.Env[Any, Any]):
+    """A functional env as an ordinary Gymnasium env; a time limit is the wrapper's.
+
+    Args:
+        env: the functions.
+        render_mode: None: there is nothing to draw.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - as gymnasium.Env declares it
+
+    def __init__(self, env: FunctionalEnv, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self._one = FunctionalVectorEnv(env)
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def _seen(self, observation: np.ndarray) -> Any:  # noqa: ANN401 - of the space
+        return int(observation[0]) if isinstance(self.observation_space, spaces.Discrete) else observation[0]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(self._one.reset(seed=seed, options=options)[0]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # noqa: ANN401 - of the space
+        _, reward, terminated, _, info = self._one.step(np.asarray(action)[None])
+        return self._seen(info["final_obs"]), float(reward[0]), bool(terminated[0]), False, {}

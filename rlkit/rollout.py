@@ -15,7 +15,6 @@ from rlkit.acting import call_flat
 from rlkit.agent import Clock, Rollout, RolloutAgent
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import Carry, Program
-from rlkit.config import RolloutConfig
 from rlkit.evaluation import Evaluation
 from rlkit.exploration import draws
 from rlkit.functional import FunctionalEnv
@@ -39,7 +38,7 @@ class RolloutProgram(Program):
 
     def __init__(self, agents: Sequence[RolloutAgent], env: FunctionalEnv, limit: int | None) -> None:
         super().__init__(agents, env, limit)
-        self.length = agents[0].config.rollout_length
+        self.length = agents[0].length
         self.stride, self.updates = self.length * self.num_envs, agents[0].updates
 
     def cycle(self, carry: Carry) -> Carry:
@@ -59,7 +58,7 @@ class RolloutProgram(Program):
         fields = dict(zip(Rollout._fields, [self._of_seeds(row.stack()) for row in rows], strict=False))
         rollout = Rollout(**fields, valid=tf.fill(fields["action"].shape, True))
         clock = Clock(carry.counts[0], carry.episode)
-        bits = self.draws(Purpose.MINIBATCHES, carry.counts[1], self.agents[0].draws)
+        bits = self.draws(Purpose.MINIBATCHES, carry.counts[1], list(self.agents[0].draws))
         agent, metrics = self.each.learn(carry.agent, rollout, clock, bits)
         return carry._replace(
             agent=agent,
@@ -86,7 +85,6 @@ class RolloutLoop(SteppingLoop):
     """
 
     agent: RolloutAgent
-    config: RolloutConfig
 
     def __init__(
         self,
@@ -99,7 +97,7 @@ class RolloutLoop(SteppingLoop):
         super().__init__(agent, envs, agent.updates, checkpointer, evaluate, observers)
         c, space = agent.config, envs.observation_space
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
-        lead = [c.rollout_length, envs.num_envs]
+        lead = [agent.length, envs.num_envs]
         self.traces = 0
 
         @tf.function(input_signature=[tf.TensorSpec([lead[1], *shape], self.dtype), COUNTS], jit_compile=c.jit)
@@ -115,7 +113,7 @@ class RolloutLoop(SteppingLoop):
         def learn(*arguments: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             *parts, now, number = arguments
-            bits = draws(c.seed, Purpose.MINIBATCHES, number, agent.draws)
+            bits = draws(c.seed, Purpose.MINIBATCHES, number, list(agent.draws))
             state, metrics = agent.learn(agent.state(), Rollout(*parts), Clock(now[0], now[1]), bits)
             agent.assign(state)
             return metrics
@@ -130,7 +128,7 @@ class RolloutLoop(SteppingLoop):
         return self
 
     def _cycle(self) -> bool:
-        for t in range(self.config.rollout_length):
+        for t in range(self.agent.length):
             observation = self.envs.observation
             seen = tf.constant(observation, self.dtype)
             actions = cast("np.ndarray", self._act(seen, counts(self.step, self.episode)).numpy())

@@ -77,7 +77,7 @@ def compiled(path: Path, seeds: Sequence[int] = (0,), **fields: Any) -> list[Com
 def host(path: Path, **fields: Any) -> HostLoop:
     config = DQNConfig(**{**SMALL, **fields})
     agent, replay = parts(config)
-    envs = Environments(FunctionalVectorEnv(CartPole(), config.num_envs, LIMIT), config.seed)
+    envs = Environments(FunctionalVectorEnv(CartPole(), config.num_envs, LIMIT, jit=True), config.seed)
     return HostLoop(agent, envs, replay, Checkpointer(path / "host", agent, replay), None, [Recorder()])
 
 
