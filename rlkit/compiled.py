@@ -163,7 +163,10 @@ class Program:
         """Env steps of a seed in a cycle."""
         self.updates = 1
         """Updates in a round."""
+        self.episodes, self.measured = np.zeros(len(agents), np.int64), np.zeros((len(agents), 1))
+        """The carry's, as they are now."""
         self._chunk = 1
+        self._taken: tuple[int, np.ndarray, np.ndarray] = (-1, np.zeros(0), np.zeros(0))
         self._evaluated: tuple[int, list[Evaluation]] = (-1, [])
 
     @cached_property
@@ -226,12 +229,16 @@ class Program:
 
         return run.get_concrete_function()
 
-    def advance(self, due: int) -> None:
-        """Go on to an env step, but not for much longer than `SECONDS`."""
-        cycles = min(-(-(due - self.step) // self.stride), self._chunk)
+    def cycles(self, due: int) -> int:
+        """How often to repeat the program: up to an env step, but not for much longer than `SECONDS`."""
+        return int(min(-(-(due - self.step) // self.stride), self._chunk))
+
+    def advance(self, cycles: int) -> None:
+        """Go on for some cycles."""
         begun = time.monotonic()
         self.learn_function(tf.constant(np.array(cycles)))
         self.step += cycles * self.stride
+        self.episodes, self.measured = self.variables.episode.numpy(), self.variables.measured.numpy()
         seconds = time.monotonic() - begun
         self._chunk = max(1, min(8 * self._chunk, int(cycles * self.SECONDS / seconds)))
 
@@ -309,6 +316,14 @@ class Program:
 
         return play.get_concrete_function()
 
+    def take(self) -> tuple[np.ndarray, np.ndarray]:
+        """The carry's `ended` and `measured` of all seeds, which begin anew; the same ones until it goes on."""
+        if self._taken[0] != self.step:
+            self._taken = self.step, self.variables.ended.numpy(), self.variables.measured.numpy()
+            for variable in (self.variables.ended, self.variables.measured):
+                variable.assign(tf.zeros_like(variable))
+        return self._taken[1:]
+
     def evaluate(self, index: int) -> Evaluation:
         """Greedy episodes of one seed as it is now; those of all seeds are played at once."""
         if self._evaluated[0] != self.step:
@@ -324,7 +339,18 @@ class Program:
 
     def publish(self, index: int) -> None:
         """Copy a seed's state to its agent's variables."""
-        self.agents[index].assign(tf.nest.map_structure(lambda v: v[index], self.variables.agent))
+        self.agents[index].assign(self._read(tf.constant(np.array(index))))
+
+    @cached_property
+    def _read(self) -> Any:  # noqa: ANN401 - a tf.function has no type
+        """A seed's state, in one call."""
+        agent = self.variables.agent
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
+        def read(index: tf.Tensor) -> State:
+            return tf.nest.map_structure(lambda v: v[index], agent)
+
+        return read
 
     def export(self, index: int) -> Arrays:
         """What `load` needs beside the agent and the replay."""
@@ -334,6 +360,37 @@ class Program:
         per_seed = (self.variables.episode, self.variables.ended, self.variables.measured)
         parts += [v.numpy()[index : index + 1] for v in per_seed]
         return {"counts": self.variables.counts.numpy(), **{f"part_{i}": part for i, part in enumerate(parts)}}
+
+    def part(self, indices: Sequence[int]) -> Program:
+        """A program that goes on with some of the seeds."""
+        program, ours, keep = self._of(indices), self.variables, list(indices)
+        seeds, n = len(self.agents), self.num_envs
+
+        def envs(value: tf.Variable) -> tf.Tensor:
+            split = tf.reshape(value, [seeds, n, *value.shape[1:]])
+            return tf.reshape(tf.gather(split, keep), [len(keep) * n, *value.shape[1:]])
+
+        def each(value: tf.Variable) -> tf.Tensor:
+            return tf.gather(value, keep)
+
+        values = Carry(
+            tf.nest.map_structure(each, ours.agent),
+            tf.nest.map_structure(envs, ours.envs),
+            tf.gather(ours.memory, keep, axis=1) if ours.memory.shape.rank > 1 else ours.memory,
+            ours.counts,
+            each(ours.episode),
+            envs(ours.returns),
+            each(ours.ended),
+            each(ours.measured),
+        )
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), program.variables, values)
+        program.step, program._chunk = self.step, self._chunk
+        program.episodes, program.measured = self.episodes[keep], self.measured[keep]
+        return program
+
+    def _of(self, indices: Sequence[int]) -> Program:
+        """A program of some of the agents, at its beginning."""
+        return type(self)([self.agents[i] for i in indices], self.env, self.limit)
 
     def load(self, state: Arrays) -> None:
         """Go on from an exported state, with the agent as it is restored; for one seed."""
@@ -364,6 +421,10 @@ class ReplayProgram(Program):
         super().__init__(agents, env, limit)
         self.replays, self.layout = replays, Layout(replays[0])
         self.updates = self.config.gradient_steps
+
+    def _of(self, indices: Sequence[int]) -> Program:
+        replays = [self.replays[i] for i in indices]
+        return ReplayProgram([self.agents[i] for i in indices], replays, self.env, self.limit)
 
     def memory(self) -> tf.Tensor:
         return tf.zeros([self.replays[0].rows, len(self.agents), self.num_envs, self.layout.columns])
@@ -474,11 +535,13 @@ class CompiledLoop(Loop):
     """
 
     agent: Agent
+    program: Program
+    index: int
 
     def __init__(
         self, program: Program, index: int, checkpointer: Checkpointer, observers: Sequence[Observer] = ()
     ) -> None:
-        evaluate = (lambda _step: program.evaluate(index)) if program.config.eval_interval else None
+        evaluate = (lambda _step: self.program.evaluate(self.index)) if program.config.eval_interval else None
         super().__init__(program.agents[index], checkpointer, evaluate, observers)
         self.program, self.index = program, index
 
@@ -486,7 +549,7 @@ class CompiledLoop(Loop):
         """Run to the next step at which something is due, or for a while."""
         if self.profiler:
             self.profiler.round(self.step)
-        self.program.advance(self.due())
+        self.program.advance(self.program.cycles(self.due()))
         self.follow()
         return True
 
@@ -497,14 +560,14 @@ class CompiledLoop(Loop):
             UserError: the loss is not finite.
         """
         self.step = self.program.step
-        self.episode = int(self.program.variables.episode[self.index])
+        self.episode = int(self.program.episodes[self.index])
         if not math.isfinite(self.loss):
             raise self._diverged(self.loss)
 
     @property
     def loss(self) -> float:
         """Sum of the rounds' losses since the last row of metrics."""
-        return float(self.program.variables.measured[self.index, 0])
+        return float(self.program.measured[self.index, 0])
 
     def _row(self) -> dict[str, float | None]:
         variables, s = self.program.variables, self.index
@@ -513,14 +576,13 @@ class CompiledLoop(Loop):
             "updates": int(variables.counts[1]) * self.program.updates,
             **{name: float(value) for name, value in self.agent.scalars(clock).items()},
         }
-        returns, lengths, number = variables.ended[s].numpy()
+        ended, measured = self.program.take()
+        returns, lengths, number = ended[s]
         if number:
-            row |= {"episode_return": returns / number, "episode_length": lengths / number}
-        *sums, rounds = variables.measured[s].numpy()
+            row |= {"episode_return": float(returns / number), "episode_length": float(lengths / number)}
+        *sums, rounds = measured[s]
         if rounds:
             row |= {name: float(total / rounds) for name, total in zip(self.agent.metrics, sums, strict=True)}
-        for variable in (variables.ended, variables.measured):
-            variable[s].assign(tf.zeros_like(variable[s]))
         return row
 
     def _publish(self) -> None:
@@ -552,7 +614,7 @@ def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> None:
                 loop.begin_run()
             while going and program.step < program.config.steps:
                 before = program.step
-                program.advance(next(iter(going.values())).due())
+                program.advance(program.cycles(next(iter(going.values())).due()))
                 for index, loop in list(going.items()):
                     loop.interrupted = loops[0].interrupted
                     loop.follow()
@@ -560,6 +622,10 @@ def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> None:
                     if status is not None:
                         statuses[index] = loop.finish(status)
                         del going[index]
+                if 0 < 2 * len(going) <= len(program.agents):  # the others would only cost time
+                    program = program.part([loop.index for loop in going.values()])
+                    for index, loop in enumerate(going.values()):
+                        loop.program, loop.index = program, index
             for index, loop in going.items():
                 statuses[index] = loop.finish("finished")
         except UserError:

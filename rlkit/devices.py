@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import platform
+import re
 from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -11,6 +16,9 @@ from rlkit.config import TrainConfig
 from rlkit.errors import UserError
 
 _configured: dict[str, object] = {}
+
+PROGRAMS = 200
+"""Compiled programs that are kept from process to process; the oldest make room."""
 
 
 def configure(config: TrainConfig) -> AbstractContextManager[Any]:
@@ -39,6 +47,7 @@ def configure(config: TrainConfig) -> AbstractContextManager[Any]:
                 f"TensorFlow has started in this process before rlkit could set it up ({str(error).rstrip('.')}): "
                 "start a new process, and train before anything else computes in it"
             ) from None
+        keep_programs()
         _configured.update(wanted)
     scope: AbstractContextManager[Any] = tf.device(device_name(config.device))
     return scope
@@ -107,3 +116,30 @@ def describe() -> dict[str, Any]:
         "gpus": [tf.config.experimental.get_device_details(g).get("device_name", "unknown") for g in gpus],
         "built_with_cuda": tf.test.is_built_with_cuda(),
     }
+
+
+def keep_programs() -> None:
+    """Let XLA keep what it compiles for the CPU in the user's cache, so that the next process starts without.
+
+    Programs belong to a version of TensorFlow and to a CPU, each of which has a folder of its own. Where the folder
+    cannot be written, or TF_XLA_FLAGS names another one, nothing is changed.
+    """
+    flags = os.environ.get("TF_XLA_FLAGS", "")
+    if "persistent_cache" in flags:
+        return
+    try:
+        features = re.findall(r"^(?:model name|flags)\s*:.*", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[:2]
+    except OSError:
+        features = [platform.machine(), platform.processor()]
+    cpu = hashlib.sha256("".join(features).encode()).hexdigest()[:12]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = root / "rlkit" / f"xla-{tf.__version__}-{cpu}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return
+        for stale in sorted(folder.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[PROGRAMS:]:
+            stale.unlink(missing_ok=True)
+    except OSError:
+        return
+    os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_persistent_cache_directory={folder}".strip()

@@ -258,12 +258,14 @@ class Loop:
         """Evaluate, keep the best agent; whether the target return was reached."""
         if self.evaluate is None:
             return False
-        self._publish()
         evaluation = self.evaluate(self.step)
+        better = self.best is None or evaluation.mean >= self.best
+        if better or self.regret:
+            self._publish()
         regret = self.regret() if self.regret else None
         for observer in self.observers:
             observer.evaluation(self.step, evaluation.returns, regret)
-        if self.best is None or evaluation.mean >= self.best:
+        if better:
             self.best = evaluation.mean
             self.checkpointer.save_best(self.step)
         target = self.config.target_return

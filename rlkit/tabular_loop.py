@@ -129,6 +129,10 @@ class TabularLoop(Loop):
     def _publish(self) -> None:
         self.agent.publish()
 
+    def _evaluate(self) -> bool:
+        self._publish()  # the greedy policy reads what is published
+        return super()._evaluate()
+
     def _row(self) -> dict[str, float | None]:
         returns, lengths, ended, errors, updates = self.agent.sums
         self.updates += int(updates)

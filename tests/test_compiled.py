@@ -139,7 +139,7 @@ def test_where_the_program_is_cut_makes_no_difference(tmp_path: Path) -> None:
     while cut.step < cut.config.steps:
         before = cut.step
         cut.program._chunk = 1 + before % 7
-        cut.program.advance(cut.due())
+        cut.program.advance(cut.program.cycles(cut.due()))
         cut.follow()
         cut.attend(before)
     cut.finish("finished")
@@ -192,6 +192,22 @@ def test_seeds_end_on_their_own_and_the_others_go_on(tmp_path: Path) -> None:
     assert [loop.saved_at for loop in loops] == [256, 2_048]
     assert len(loops[0].observers[0].evaluations) == 1  # type: ignore[attr-defined]
     assert len(loops[1].observers[0].evaluations) == 8  # type: ignore[attr-defined]
+
+
+def test_what_is_left_goes_on_as_it_would_have_with_the_others(tmp_path: Path) -> None:
+    loops = compiled(tmp_path, seeds=(0, 1, 2), eval_interval=512, eval_episodes=4, target_return=0.5)
+    object.__setattr__(loops[1].config, "target_return", None)
+    statuses = ["failed"] * 3
+    whole = loops[1].program
+    run_together(loops, statuses)
+    assert statuses == ["solved", "finished", "solved"]
+    assert loops[1].program is not whole
+    assert len(loops[1].program.agents) == 1
+    (alone,) = compiled(tmp_path / "alone", seeds=(1,))
+    alone.run()
+    assert_close(loops[1].agent, alone.agent, 2e-4)
+    for name, values in held(alone).fields.items():
+        np.testing.assert_allclose(held(loops[1]).fields[name], values, rtol=0, atol=2e-6, err_msg=name)
 
 
 def test_greedy_episodes_are_those_of_the_policy(tmp_path: Path) -> None:

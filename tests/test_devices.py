@@ -223,3 +223,30 @@ def test_describe_names_the_gpus(two: Simulated) -> None:
         "gpus": ["Simulated 0", "Simulated 1"],
         "built_with_cuda": True,
     }
+
+
+def test_compiled_programs_are_kept_from_process_to_process(tmp_path: Any) -> None:
+    code = """
+configure(TrainConfig())
+import os
+program = tf.function(lambda x: tf.tanh(x @ x), jit_compile=True)
+told["value"] = program(tf.eye(3) / 2).numpy().tolist()
+told["flags"] = os.environ["TF_XLA_FLAGS"]
+"""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    answers = []
+    for _ in range(2):
+        command = [sys.executable, "-c", PRELUDE + code + "\nprint(json.dumps(told))"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+        (folder,) = (tmp_path / "rlkit").iterdir()
+        programs = {f.name: f.stat().st_mtime_ns for f in folder.iterdir()}
+        assert len(programs) == 1
+        assert folder.name.startswith(f"xla-{tf.__version__}-")
+    assert answers[0] == answers[1]
+    named = {**environment, "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={tmp_path / 'own'}"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=named)
+    assert json.loads(done.stdout.splitlines()[-1])["flags"] == named["TF_XLA_FLAGS"]
+    assert {f.name: f.stat().st_mtime_ns for f in folder.iterdir()} == programs, (
+        "the first one was loaded, not made again"
+    )

@@ -293,7 +293,7 @@ def test_monte_carlo_counts_whole_episodes_that_began_early_enough() -> None:
     # Time limit 3, rounds of 15 steps. One chain: the episode under way at first does not count; (0, 0) is met twice in
     # the next one, rewards 1 and 2, and first visits alone count: return 1 + 2/2 = 2.
     name = "Counted-v0"
-    gymnasium.register(name, entry_point=gymnasium.Env, max_episode_steps=3)
+    gymnasium.register(name, entry_point="gymnasium:Env", max_episode_steps=3)
     try:
         made = MonteCarloConfig(env=name, loop="compiled", gamma=0.5, step_size_power=1.0)
         agent = Chains(made, *LAKE)
