@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
@@ -51,6 +52,9 @@ MODELS = (
 )
 """Envs whose model makes them tensor functions."""
 
+REFUSALS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError, LookupError)
+"""How an env that is made refuses its arguments."""
+
 EXTRAS = {"box2d": "box2d", "pygame": "video"}
 """Which extra of rlkit installs a module that an env imports."""
 
@@ -73,12 +77,7 @@ def find(env: str) -> EnvSpec:
     """
     if not env:
         raise UserError("no env is given: name one with --env, such as CartPole-v1")
-    module, colon, name = env.rpartition(":")
-    if colon:
-        try:
-            importlib.import_module(module)
-        except (ImportError, ValueError, TypeError) as error:  # the last two where it is no module's name
-            raise UserError(f"env {env!r}: the module {module!r} cannot be imported ({error})") from None
+    name = _imported(env)
     if name not in gymnasium.registry:
         raise unknown("env", name, names())
     spec = gymnasium.registry[name]
@@ -94,16 +93,49 @@ def find(env: str) -> EnvSpec:
     return spec
 
 
+def _imported(env: str) -> str:
+    """An env's id without the module that it may begin with, which is imported."""
+    module, colon, name = env.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError, TypeError) as error:  # the last two where it is no module's name
+            raise UserError(f"env {env!r}: the module {module!r} cannot be imported ({error})") from None
+    return name
+
+
 def twin(env: str, env_args: Mapping[str, Scalar]) -> FunctionalEnv | None:
-    """The env with these arguments as tensor functions, or None where it is not there so; loads TensorFlow."""
-    name = env.rpartition(":")[2]
+    """The env with these arguments as tensor functions, or None where it is not there so; loads TensorFlow.
+
+    Raises:
+        UserError: the module that the id begins with cannot be imported.
+    """
+    name = _imported(env)
     if name in MODELS:
         return cast("FunctionalEnv | None", _load("rlkit.envs.functional_mdp:of_env")(name, **env_args))
-    if name not in _MAKERS and name not in TWINS:
+    make = _MAKERS.get(name) or (_load(TWINS[name]) if _is_gymnasiums(name) else None)
+    try:
+        return None if make is None else cast("FunctionalEnv", make(**env_args))
+    except REFUSALS:
         return None
-    make = _MAKERS[name] if name in _MAKERS else _load(TWINS[name])
-    takes = inspect.signature(make).parameters
-    return cast("FunctionalEnv", make(**env_args)) if set(env_args) <= set(takes) else None
+
+
+def has_twin(env: str, env_args: Mapping[str, Scalar]) -> bool:
+    """Whether `twin` has the env with these arguments; loads TensorFlow only where arguments or a model decide.
+
+    Raises:
+        UserError: as `twin` does.
+    """
+    name = _imported(env)
+    if name not in MODELS and name not in _MAKERS and not _is_gymnasiums(name):
+        return False
+    return (name in TWINS and not env_args) or twin(env, env_args) is not None
+
+
+def _is_gymnasiums(name: str) -> bool:
+    """Whether the id has a twin and still means Gymnasium's own env, as nobody has registered it anew."""
+    spec = gymnasium.registry.get(name)
+    return name in TWINS and spec is not None and str(spec.entry_point).startswith("gymnasium.")
 
 
 _MAKERS: dict[str, Callable[..., FunctionalEnv]] = {}
@@ -118,19 +150,27 @@ def register_functional(id: str, make: Callable[..., FunctionalEnv], max_episode
         max_episode_steps: time limit; none if None.
     """
     _MAKERS[id] = make
+    vector = partial(_vector, make, max_episode_steps)
+    gymnasium.register(
+        id, entry_point=partial(_single, make), vector_entry_point=vector, max_episode_steps=max_episode_steps
+    )
 
-    def entry(render_mode: str | None = None, **arguments: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - the env's own
-        return cast("gymnasium.Env[Any, Any]", _load("rlkit.functional:SingleEnv")(make(**arguments), render_mode))
 
-    def vector(
-        num_envs: int = 1,
-        max_episode_steps: int | None = max_episode_steps,
-        **arguments: Any,  # noqa: ANN401 - the env's own
-    ) -> gymnasium.vector.VectorEnv:
-        made = _load("rlkit.functional:FunctionalVectorEnv")(make(**arguments), num_envs, max_episode_steps)
-        return cast("gymnasium.vector.VectorEnv", made)
+def _single(
+    make: Callable[..., FunctionalEnv], render_mode: str | None = None, **arguments: Any
+) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - the env's own
+    return cast("gymnasium.Env[Any, Any]", _load("rlkit.functional:SingleEnv")(make(**arguments), render_mode))
 
-    gymnasium.register(id, entry_point=entry, vector_entry_point=vector, max_episode_steps=max_episode_steps)
+
+def _vector(
+    make: Callable[..., FunctionalEnv],
+    limit: int | None,
+    num_envs: int = 1,
+    max_episode_steps: int | None = None,
+    **arguments: Any,  # noqa: ANN401 - the env's own
+) -> gymnasium.vector.VectorEnv:
+    made = _load("rlkit.functional:FunctionalVectorEnv")(make(**arguments), num_envs, max_episode_steps or limit)
+    return cast("gymnasium.vector.VectorEnv", made)
 
 
 def _load(target: str) -> Any:  # noqa: ANN401 - whatever it names

@@ -29,7 +29,8 @@ class AcrobotState(NamedTuple):
 class Acrobot:
     """Two links hang from a joint: actions turn the other one by -1, 0 or 1 N m; a step costs 1 until the tip is high.
 
-    The state is float32 where Gymnasium computes in float64: a step differs by rounding, 1e-4 at full speed.
+    The state is float32 where Gymnasium computes in float64: a step differs by rounding, 1e-5 rad and, where both links
+    are near their full speed, up to 1e-2 rad/s.
     """
 
     initial_draws = 4
@@ -80,10 +81,8 @@ def _moved(state: AcrobotState, slope: AcrobotState, seconds: float) -> AcrobotS
 
 
 def _wrapped(angle: tf.Tensor) -> tf.Tensor:
-    """In [-pi, pi]: an angle moves by less than a turn and a half between two steps."""
-    for _ in range(2):
-        angle = tf.where(angle > math.pi, angle - 2 * math.pi, tf.where(angle < -math.pi, angle + 2 * math.pi, angle))
-    return angle
+    """The angle in [-pi, pi], by whole turns: at full speed a step can take several."""
+    return angle - 2 * math.pi * tf.round(angle / (2 * math.pi))
 
 
 def _slope(state: AcrobotState, torque: tf.Tensor) -> AcrobotState:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from rlkit import envs
+from rlkit.envs import REFUSALS
 from rlkit.errors import UserError
 from rlkit.mdp import FiniteMDP
 from rlkit.simulation import Simulator, simulator
@@ -92,9 +93,13 @@ def _thresholds(chances: np.ndarray) -> np.ndarray:
 def of_env(env: str, **arguments: Any) -> FunctionalMDP | None:  # noqa: ANN401 - whatever the env takes
     """The chains of a registered env's model.
 
-    None where it has none, where its time is limited by the model itself, or rows are too wide or not all available.
+    None where it has none, where its time is limited by the model itself, rows are too wide or not all available, or
+    the env refuses the arguments.
     """
-    made = gymnasium.make(env, **arguments)
+    try:
+        made = gymnasium.make(env, **arguments)
+    except REFUSALS:
+        return None
     try:
         if not envs.has_model(made) or not isinstance(made.observation_space, spaces.Discrete):
             return None

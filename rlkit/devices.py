@@ -29,6 +29,8 @@ def configure(config: TrainConfig) -> AbstractContextManager[Any]:
     Raises:
         UserError: the device does not exist, or TensorFlow has started with other settings.
     """
+    if not _configured:
+        keep_programs()  # TensorFlow reads its flags when it first looks for devices
     gpus = visible_gpus(config)
     fields = ["logical_devices", "threads"]
     if tf.config.list_physical_devices("GPU"):
@@ -47,7 +49,6 @@ def configure(config: TrainConfig) -> AbstractContextManager[Any]:
                 f"TensorFlow has started in this process before rlkit could set it up ({str(error).rstrip('.')}): "
                 "start a new process, and train before anything else computes in it"
             ) from None
-        keep_programs()
         _configured.update(wanted)
     scope: AbstractContextManager[Any] = tf.device(device_name(config.device))
     return scope

@@ -135,68 +135,98 @@ class FunctionalVectorEnv(VectorEnv):
         env: the functions.
         num_envs: N.
         max_episode_steps: time limit; none if None.
-        jit: compile with XLA, as the compiled loop does; a single step is faster without.
+        jit: compile with XLA, as the compiled loop does, to the same bits; making the env then takes longer.
     """
 
     def __init__(
         self, env: FunctionalEnv, num_envs: int = 1, max_episode_steps: int | None = None, *, jit: bool = False
     ) -> None:
-        self.env, self.num_envs, self.limit = env, num_envs, max_episode_steps
+        self.env, self.num_envs, self.limit, self.jit = env, num_envs, max_episode_steps, jit
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
         self._seed = np.array(0, np.int64)
         self._count = np.array(0, np.int64)
+        self._compile()
+        self._keep(self._reset(self._tensor("_seed"), self._tensor("_count")))
+
+    def _compile(self) -> None:
+        """Make the two programs; what they take and return of the state are the attributes named in `_leaves`."""
+        env, num_envs, limit = self.env, self.num_envs, self.limit
         number = tf.TensorSpec([], tf.int64)
 
-        @tf.function(input_signature=[number, number], jit_compile=jit, autograph=False)
+        @tf.function(input_signature=[number, number], jit_compile=self.jit, autograph=False)
         def reset(seed: tf.Tensor, count: tf.Tensor) -> Running:
             return begin(env, env_draws(env, seed, count, num_envs))
 
         concrete = reset.get_concrete_function()
-        self._structure = concrete.structured_outputs
-        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._structure)
-        self._leaves = [f"_leaf_{i}" for i in range(len(tf.nest.flatten(specs)))]
+        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), concrete.structured_outputs)
         action = tf.TensorSpec(self.action_space.shape, self.action_space.dtype)
 
-        @tf.function(input_signature=[number, number, specs, action], jit_compile=jit, autograph=False)
+        @tf.function(input_signature=[number, number, specs, action], jit_compile=self.jit, autograph=False)
         def advance(seed: tf.Tensor, count: tf.Tensor, running: Running, action: tf.Tensor) -> tuple[Running, Outcome]:
             if action.dtype.is_integer:
                 action = tf.cast(action, tf.int32)
-            return step(env, max_episode_steps, running, action, env_draws(env, seed, count, num_envs))
+            return step(env, limit, running, action, env_draws(env, seed, count, num_envs))
 
+        self._leaves = [f"_leaf_{i}" for i in range(len(tf.nest.flatten(specs)))]
+        self._tensors: dict[str, tuple[np.ndarray, tf.Tensor]] = {}
         self._reset, self._advance = (call_flat(f) for f in (concrete, advance.get_concrete_function()))
-        self._keep(self._reset(*map(tf.constant, (self._seed, self._count))))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_reset", "_advance", "_tensors")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._compile()
+
+    def _tensor(self, name: str) -> tf.Tensor:
+        """An attribute as a tensor: the one it was made of, unless it was set since, as a restored state is."""
+        value = getattr(self, name)
+        if name not in self._tensors or self._tensors[name][0] is not value:
+            self._tensors[name] = value, tf.constant(value)
+        return self._tensors[name][1]
 
     def _keep(self, running: Running) -> np.ndarray:
-        """Keep the state as attributes; what to act on."""
+        """Keep the state as attributes, which can be replaced but not written into; what to act on."""
         for name, leaf in zip(self._leaves, tf.nest.flatten(running), strict=True):
-            setattr(self, name, leaf.numpy())
+            value = leaf.numpy()
+            value.setflags(write=False)
+            setattr(self, name, value)
+            self._tensors[name] = value, leaf
         return np.array(running.observation)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Fresh episodes in all envs, by one seed; without, those that follow from the last one."""
+        """Fresh episodes in all envs, by one seed or a list; without, those that follow from the last one.
+
+        A list counts as a whole: another seed anywhere in it gives other episodes in all envs.
+        """
         del options
         if isinstance(seed, list):
-            seed = seed[0]
+            seed = None if set(seed) == {None} else _one_seed(seed)
         if seed is None:
             self._count = np.array(self._count + 1)
         else:
             self._seed, self._count = np.array(seed, np.int64), np.array(0, np.int64)
-        return self._keep(self._reset(*map(tf.constant, (self._seed, self._count)))), {}
+        return self._keep(self._reset(self._tensor("_seed"), self._tensor("_count"))), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Act in all envs; an episode that ends is followed by the first observation of another one."""
         self._count = np.array(self._count + 1)
-        before = [getattr(self, name) for name in self._leaves]
-        given = np.asarray(actions, self.action_space.dtype)
-        running, outcome = self._advance(*map(tf.constant, (self._seed, self._count, *before, given)))
+        given = tf.constant(np.asarray(actions, self.action_space.dtype))
+        running, outcome = self._advance(*map(self._tensor, ("_seed", "_count", *self._leaves)), given)
         final, reward, terminated, truncated = (part.numpy() for part in outcome)
         info = {"final_obs": final, "_final_obs": terminated | truncated}
         return self._keep(running), reward, terminated, truncated, info
+
+
+def _one_seed(seeds: list[int | None]) -> int:
+    """A number in [0, 2**31) for a list of seeds."""
+    mixed = np.random.SeedSequence([0 if seed is None else seed + 1 for seed in seeds])
+    return int(mixed.generate_state(1)[0]) >> 1
 
 
 class SingleEnv(gymnasium.Env[Any, Any]):
