@@ -8,13 +8,13 @@ Letters: N chains, T steps of a round, S states, A actions.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gymnasium
 import tensorflow as tf
-from gymnasium import spaces
 
 from rlkit.agent import Clock, Rollout
+from rlkit.agents.tabular import discrete
 from rlkit.agents.tabular_config import ControlConfig, MonteCarloConfig, TabularConfig, TemporalDifferenceConfig
 from rlkit.errors import UserError
 from rlkit.exploration import draws, epsilon_greedy, greedy
@@ -49,9 +49,7 @@ class Chains(tf.Module):
         self, config: TabularConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
         super().__init__(name="tabular")
-        for what, space in (("observations", observation_space), ("actions", action_space)):
-            if not isinstance(space, spaces.Discrete):
-                raise UserError(f"a tabular learner needs Discrete {what}, as FrozenLake-v1 has, and not {space}")
+        states, actions = discrete(observation_space, action_space)
         if not isinstance(config, ControlConfig):
             raise UserError("layered-q-iteration goes through the layers one after another: take the loop host")
         if isinstance(config, TemporalDifferenceConfig):
@@ -60,7 +58,6 @@ class Chains(tf.Module):
                 if wanted:
                     what = "double Q-learning" if name == "double" else f"{name} {getattr(config, name):g}"
                     raise UserError(f"{what} is for one chain: take the loop host")
-        states, actions = cast("spaces.Discrete", observation_space), cast("spaces.Discrete", action_space)
         self.config = config
         self.first_state, self.first_action = int(states.start), int(actions.start)
         shape = [1, int(states.n), int(actions.n)]

@@ -5,22 +5,18 @@ Letters: N parallel envs, K updates a round, B batch, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gymnasium
 import keras
 import tensorflow as tf
-from gymnasium import spaces
 
 from rlkit import td
 from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
-from rlkit.errors import UserError
-from rlkit.exploration import draws, epsilon_greedy, greedy
+from rlkit.agents.q_agent import QAgent
 from rlkit.networks import q_network
 from rlkit.optimizers import AdamState, adam, clipped
-from rlkit.schedules import SCHEDULES, linear
 from rlkit.seeding import Purpose, key
 
 LOSSES = {"huber": td.huber, "squared": td.squared}
@@ -38,7 +34,7 @@ class DQNState(NamedTuple):
     """Step of the last hard copy, int64 scalar."""
 
 
-class DQN(tf.Module):
+class DQN(QAgent):
     """Q-learning with a network, a replay buffer and a target network.
 
     Raises:
@@ -50,18 +46,12 @@ class DQN(tf.Module):
     def __init__(
         self, config: DQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
-        super().__init__(name="dqn")
-        if not isinstance(action_space, spaces.Discrete):
-            raise UserError(
-                f"dqn cannot choose from the action space {action_space}: it needs Discrete actions, as CartPole-v1 has"
-            )
-        self.config = config
-        self.first_action = int(action_space.start)
+        super().__init__("dqn", config, action_space)
 
         def network() -> keras.Model:
             return q_network(
                 observation_space,
-                int(action_space.n),
+                self.actions,
                 hidden=config.hidden,
                 dueling=config.dueling,
                 seed=key(config.seed, Purpose.PARAMETERS),
@@ -71,32 +61,6 @@ class DQN(tf.Module):
         weights, target = (tuple(v.value for v in model.trainable_variables) for model in (self.q, self.target))
         copied_at = tf.Variable(0, dtype=tf.int64, trainable=False, name="copied_at")
         self.kept = DQNState(weights, target, AdamState.variables(weights), copied_at)
-
-    def state(self) -> DQNState:
-        """The variables' values."""
-        return cast("DQNState", tf.nest.map_structure(tf.convert_to_tensor, self.kept))
-
-    def assign(self, state: DQNState) -> None:
-        """Put a state's values into the variables."""
-        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.kept, state)
-
-    def q_values(self, weights: Sequence[tf.Tensor], observations: tf.Tensor) -> tf.Tensor:
-        """[B, A] for [B, ...], of a network with these weights."""
-        values, _ = self.q.stateless_call(weights, [], observations)
-        return values
-
-    def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
-        """Epsilon-greedy or greedy actions, counted from the action space's first: [N] int32."""
-        bits = None
-        if explore:
-            bits = draws(self.config.seed, Purpose.EXPLORATION, clock.step, [2, observations.shape[0]])
-        return self.choose(self.state(), observations, clock, bits)
-
-    def choose(self, state: DQNState, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
-        """Epsilon-greedy actions by random bits [2, N], greedy ones if None."""
-        q = self.q_values(state.weights, observations)  # [N, A]
-        actions = greedy(q) if bits is None else epsilon_greedy(q, self.epsilon(clock), bits)  # [N]
-        return actions + self.first_action
 
     def learn(self, batch: Transition, clock: Clock) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """K updates of the Q-network on [K, B] transitions, and the target network's.
@@ -132,7 +96,7 @@ class DQN(tf.Module):
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, weights)
         gradients, norm = clipped(gradients, self.config.max_gradient_norm)
-        rate = self.config.learning_rate if self.config.learning_rate_end is None else self.learning_rate(clock)
+        rate = self.learning_rate(clock)
         weights, optimizer = adam(state.optimizer, weights, gradients, rate, self.config.adam_epsilon)
         state = state._replace(weights=weights, optimizer=optimizer)
         if self.config.target == "polyak":
@@ -149,19 +113,3 @@ class DQN(tf.Module):
         copied_at = tf.zeros_like(state.copied_at) + clock.step
         target, copied_at = tf.cond(due, lambda: (state.weights, copied_at), lambda: (state.target, state.copied_at))
         return state._replace(target=target, copied_at=copied_at)
-
-    def epsilon(self, clock: Clock) -> tf.Tensor:
-        """Share of random actions by the clock, float32 scalar."""
-        c = self.config
-        count = clock.step if c.epsilon_unit == "step" else clock.episode
-        return SCHEDULES[c.epsilon_decay](count, c.epsilon_start, c.epsilon_end, c.epsilon_duration)
-
-    def learning_rate(self, clock: Clock) -> tf.Tensor:
-        """Adam's step size by the clock, float32 scalar."""
-        c = self.config
-        end = c.learning_rate if c.learning_rate_end is None else c.learning_rate_end
-        return linear(clock.step, c.learning_rate, end, c.learning_rate_duration)
-
-    def scalars(self, clock: Clock) -> dict[str, tf.Tensor]:
-        """What the schedules say now."""
-        return {"epsilon": self.epsilon(clock), "learning_rate": self.learning_rate(clock)}

@@ -6,21 +6,17 @@ Letters: N parallel envs, T steps of a rollout, U updates a round, B minibatch, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gymnasium
 import tensorflow as tf
-from gymnasium import spaces
 
 from rlkit import td
 from rlkit.agent import Clock, Rollout
 from rlkit.agents.pqn_config import PQNConfig
-from rlkit.errors import UserError
-from rlkit.exploration import draws, epsilon_greedy, greedy
+from rlkit.agents.q_agent import QAgent
 from rlkit.networks import q_network
 from rlkit.optimizers import AdamState, adam, clipped
-from rlkit.schedules import SCHEDULES, linear
 from rlkit.seeding import Purpose, key
 
 
@@ -31,7 +27,7 @@ class PQNState(NamedTuple):
     optimizer: AdamState
 
 
-class PQN(tf.Module):
+class PQN(QAgent):
     """Q-learning with a normalised network from the last steps of many envs.
 
     Raises:
@@ -43,16 +39,10 @@ class PQN(tf.Module):
     def __init__(
         self, config: PQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
-        super().__init__(name="pqn")
-        if not isinstance(action_space, spaces.Discrete):
-            raise UserError(
-                f"pqn cannot choose from the action space {action_space}: it needs Discrete actions, as CartPole-v1 has"
-            )
-        self.config = config
-        self.first_action = int(action_space.start)
+        super().__init__("pqn", config, action_space)
         self.q = q_network(
             observation_space,
-            int(action_space.n),
+            self.actions,
             hidden=config.hidden,
             layer_norm=config.layer_norm,
             seed=key(config.seed, Purpose.PARAMETERS),
@@ -62,32 +52,6 @@ class PQN(tf.Module):
         self.updates = config.epochs * config.minibatches
         self.length = config.rollout_length
         self.draws = (config.epochs, config.rollout_length * config.num_envs)
-
-    def state(self) -> PQNState:
-        """The variables' values."""
-        return cast("PQNState", tf.nest.map_structure(tf.convert_to_tensor, self.kept))
-
-    def assign(self, state: PQNState) -> None:
-        """Put a state's values into the variables."""
-        tf.nest.map_structure(lambda variable, value: variable.assign(value), self.kept, state)
-
-    def q_values(self, weights: Sequence[tf.Tensor], observations: tf.Tensor) -> tf.Tensor:
-        """[B, A] for [B, ...], of a network with these weights."""
-        values, _ = self.q.stateless_call(weights, [], observations)
-        return values
-
-    def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
-        """Epsilon-greedy or greedy actions, counted from the action space's first: [N] int32."""
-        bits = None
-        if explore:
-            bits = draws(self.config.seed, Purpose.EXPLORATION, clock.step, [2, observations.shape[0]])
-        return self.choose(self.state(), observations, clock, bits)
-
-    def choose(self, state: PQNState, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
-        """Epsilon-greedy actions by random bits [2, N], greedy ones if None."""
-        q = self.q_values(state.weights, observations)  # [N, A]
-        actions = greedy(q) if bits is None else epsilon_greedy(q, self.epsilon(clock), bits)  # [N]
-        return actions + self.first_action
 
     def learn(self, state: PQNState, rollout: Rollout, clock: Clock, bits: tf.Tensor) -> tuple[PQNState, tf.Tensor]:
         """A round of updates on a rollout, by random bits as `draws` has them.
@@ -138,23 +102,7 @@ class PQN(tf.Module):
             loss = tf.reduce_sum(weight * td.squared(td_error))
         gradients = tape.gradient(loss, state.weights)
         gradients, norm = clipped(gradients, self.config.max_gradient_norm)
-        rate = self.config.learning_rate if self.config.learning_rate_end is None else self.learning_rate(clock)
+        rate = self.learning_rate(clock)
         weights, optimizer = adam(state.optimizer, state.weights, gradients, rate, rectified=True)
         error, value = tf.reduce_sum(weight * tf.abs(td_error)), tf.reduce_sum(weight * q_tm1)
         return PQNState(weights, optimizer), tf.stack([loss, error, value, norm])
-
-    def epsilon(self, clock: Clock) -> tf.Tensor:
-        """Share of random actions by the clock, float32 scalar."""
-        c = self.config
-        count = clock.step if c.epsilon_unit == "step" else clock.episode
-        return SCHEDULES[c.epsilon_decay](count, c.epsilon_start, c.epsilon_end, c.epsilon_duration)
-
-    def learning_rate(self, clock: Clock) -> tf.Tensor:
-        """The optimizer's step size by the clock, float32 scalar."""
-        c = self.config
-        end = c.learning_rate if c.learning_rate_end is None else c.learning_rate_end
-        return linear(clock.step, c.learning_rate, end, c.learning_rate_duration)
-
-    def scalars(self, clock: Clock) -> dict[str, tf.Tensor]:
-        """What the schedules say now."""
-        return {"epsilon": self.epsilon(clock), "learning_rate": self.learning_rate(clock)}

@@ -48,6 +48,18 @@ KINDS = {
 }
 
 
+def discrete(
+    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> tuple[spaces.Discrete, spaces.Discrete]:
+    """Both spaces; UserError where one of them is not Discrete."""
+    for what, space in (("observations", observation_space), ("actions", action_space)):
+        if not isinstance(space, spaces.Discrete):
+            raise UserError(
+                f"a tabular learner needs Discrete {what}, as FrozenLake-v1 has, and not {space}: dqn takes more"
+            )
+    return cast("spaces.Discrete", observation_space), cast("spaces.Discrete", action_space)
+
+
 class Tabular(tf.Module):
     """A table of action values, and the rule by which it learns.
 
@@ -59,12 +71,7 @@ class Tabular(tf.Module):
         self, config: TabularConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
         super().__init__(name="tabular")
-        for what, space in (("observations", observation_space), ("actions", action_space)):
-            if not isinstance(space, spaces.Discrete):
-                raise UserError(
-                    f"a tabular learner needs Discrete {what}, as FrozenLake-v1 has, and not {space}: dqn takes more"
-                )
-        states, actions = cast("spaces.Discrete", observation_space), cast("spaces.Discrete", action_space)
+        states, actions = discrete(observation_space, action_space)
         self.config = config
         self.first_state, self.first_action = int(states.start), int(actions.start)
         size = (int(states.n), int(actions.n))

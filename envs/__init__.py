@@ -157,8 +157,10 @@ def register_functional(id: str, make: Callable[..., FunctionalEnv], max_episode
 
 
 def _single(
-    make: Callable[..., FunctionalEnv], render_mode: str | None = None, **arguments: Any
-) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - the env's own
+    make: Callable[..., FunctionalEnv],
+    render_mode: str | None = None,
+    **arguments: Any,  # noqa: ANN401 - the env's own
+) -> gymnasium.Env[Any, Any]:
     return cast("gymnasium.Env[Any, Any]", _load("rlkit.functional:SingleEnv")(make(**arguments), render_mode))
 
 

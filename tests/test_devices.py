@@ -234,19 +234,20 @@ told["value"] = program(tf.eye(3) / 2).numpy().tolist()
 told["flags"] = os.environ["TF_XLA_FLAGS"]
 """
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    answers = []
-    for _ in range(2):
-        command = [sys.executable, "-c", PRELUDE + code + "\nprint(json.dumps(told))"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        answers.append(json.loads(done.stdout.splitlines()[-1]))
-        (folder,) = (tmp_path / "rlkit").iterdir()
-        programs = {f.name: f.stat().st_mtime_ns for f in folder.iterdir()}
-        assert len(programs) == 1
-        assert folder.name.startswith(f"xla-{tf.__version__}-")
-    assert answers[0] == answers[1]
-    named = {**environment, "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={tmp_path / 'own'}"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=named)
-    assert json.loads(done.stdout.splitlines()[-1])["flags"] == named["TF_XLA_FLAGS"]
-    assert {f.name: f.stat().st_mtime_ns for f in folder.iterdir()} == programs, (
-        "the first one was loaded, not made again"
-    )
+    command = [sys.executable, "-c", PRELUDE + code + "\nprint(json.dumps(told))"]
+
+    def ask(**others: str) -> dict[str, Any]:
+        env = {**environment, **others}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+    def kept() -> dict[str, int]:
+        return {f.name: f.stat().st_mtime_ns for f in (tmp_path / "rlkit").glob(f"xla-{tf.__version__}-*/*")}
+
+    first, programs = ask(), kept()
+    assert len(programs) == 1
+    assert ask() == first
+    own = f"--tf_xla_persistent_cache_directory={tmp_path / 'own'}"
+    assert ask(TF_XLA_FLAGS=own)["flags"] == own
+    assert kept() == programs, "it was loaded, not made again"
