@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 
+import numpy as np
 import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
@@ -29,7 +30,7 @@ def main() -> None:
     )  # fmt: skip
     model.learn(STEPS)
     mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 20, seed=10**6 + seed), n_eval_episodes=100)
-    print(json.dumps({"mean": float(mean), "steps": STEPS}))  # type: ignore[arg-type]
+    print(json.dumps({"mean": float(np.mean(mean)), "steps": STEPS}))
 
 
 if __name__ == "__main__":
