@@ -150,9 +150,11 @@ def register_functional(id: str, make: Callable[..., FunctionalEnv], max_episode
         max_episode_steps: time limit; none if None.
     """
     _MAKERS[id] = make
-    vector = partial(_vector, make, max_episode_steps)
     gymnasium.register(
-        id, entry_point=partial(_single, make), vector_entry_point=vector, max_episode_steps=max_episode_steps
+        id,
+        entry_point=partial(_single, make),
+        vector_entry_point=partial(_vector, make),
+        max_episode_steps=max_episode_steps,
     )
 
 
@@ -166,12 +168,11 @@ def _single(
 
 def _vector(
     make: Callable[..., FunctionalEnv],
-    limit: int | None,
     num_envs: int = 1,
     max_episode_steps: int | None = None,
     **arguments: Any,  # noqa: ANN401 - the env's own
 ) -> gymnasium.vector.VectorEnv:
-    made = _load("rlkit.functional:FunctionalVectorEnv")(make(**arguments), num_envs, max_episode_steps or limit)
+    made = _load("rlkit.functional:FunctionalVectorEnv")(make(**arguments), num_envs, max_episode_steps)
     return cast("gymnasium.vector.VectorEnv", made)
 
 

@@ -387,7 +387,8 @@ class _Session(contextlib.ExitStack):
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             first = loops[0]
             if self.config.profile and isinstance(first, HostLoop | RolloutLoop | CompiledLoop):
-                first.profiler = Profiler(directories[0].path, first.program.learn_function.graph)
+                few = {"first": 1, "last": 1} if isinstance(first, CompiledLoop) else {}  # thousands of steps each
+                first.profiler = Profiler(directories[0].path, first.program.learn_function.graph, **few)
             if progress is not None:
                 bar = ProgressObserver(self.config.steps, first.step, label=progress)
                 first.observers = [*first.observers, stack.enter_context(bar)]

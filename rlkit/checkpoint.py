@@ -13,7 +13,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,13 +81,19 @@ class Checkpointer:
         self._weights = tf.train.Checkpoint(agent=agent)
         self._managers: dict[str, tf.train.CheckpointManager] = {}
         self._saved = np.zeros(replay.num_envs if replay else 0, np.int64)
+        parts = tf.train.TrackableView(agent).descendants()
+        self._variables = [part for part in parts if isinstance(part, tf.Variable)]
+        self._best: tuple[int, list[tf.Tensor]] | None = None
 
     def save(self, step: int, state: Arrays) -> None:
-        """Write the checkpoint of this step; what was kept before stays until it is whole.
+        """Write the best agent, if there is a new one, and the checkpoint of this step.
+
+        What was kept before stays until its successor is whole.
 
         Raises:
             UserError: the files cannot be written.
         """
+        self.write_best()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if self.replay is not None:
@@ -104,12 +110,32 @@ class Checkpointer:
             self._saved = self.replay.written.copy()
             self._prune()
 
-    def save_best(self, step: int) -> None:
-        """Keep the agent of this step as the best, in place of the one before."""
+    def keep_best(self, step: int) -> None:
+        """Remember the agent of this step as the best, in place of the one before, for `write_best`."""
+        self._best = step, [tf.identity(variable) for variable in self._variables]
+
+    def write_best(self) -> None:
+        """Write the best agent if it is newer than what is there.
+
+        Raises:
+            UserError: the files cannot be written.
+        """
+        if self._best is None:
+            return
+        step, best = self._best
+        now = [tf.identity(variable) for variable in self._variables]
+        self._assign(best)
         try:
             self._manager("best").save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
             raise UserError(f"the best agent cannot be written ({reason(error)})") from error
+        finally:
+            self._assign(now)
+        self._best = None
+
+    def _assign(self, values: Sequence[tf.Tensor]) -> None:
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.assign(value)
 
     def restore(self, report: Callable[[str], None]) -> tuple[int, Arrays]:
         """Load the newest checkpoint that reads back in full, and drop any after it.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -608,7 +609,10 @@ def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> None:
         UserError: a loss is not finite, or a file cannot be written; the other seeds are saved.
     """
     program, going = loops[0].program, dict(enumerate(loops))
-    with loops[0].interruptible():
+    with ExitStack() as stack:
+        for loop in loops:
+            stack.callback(loop.checkpointer.write_best)
+        stack.enter_context(loops[0].interruptible())
         try:
             for loop in loops:
                 loop.begin_run()

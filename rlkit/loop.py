@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Protocol, cast
 
@@ -221,7 +221,10 @@ class Loop:
         Raises:
             UserError: the loss is not finite, or a file cannot be written.
         """
-        with self.interruptible(), closing_profile(self.profiler):
+        with ExitStack() as stack:
+            stack.callback(self.checkpointer.write_best)
+            stack.enter_context(self.interruptible())
+            stack.enter_context(closing_profile(self.profiler))
             self.begin_run()
             going, status = True, None
             while going and status is None and self.step < self.config.steps:
@@ -267,7 +270,7 @@ class Loop:
             observer.evaluation(self.step, evaluation.returns, regret)
         if better:
             self.best = evaluation.mean
-            self.checkpointer.save_best(self.step)
+            self.checkpointer.keep_best(self.step)
         target = self.config.target_return
         return target is not None and evaluation.mean >= target
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# As the command line does; before anything that sets it otherwise, as JAX does where it is installed.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 # The first example of a property may compile or load something, so none has a deadline.
 settings.register_profile("rlkit", deadline=None)

@@ -62,8 +62,14 @@ QUICK = {
 }  # fmt: skip
 TABULAR = {"steps": 3000, "epsilon_duration": 1000, "gamma": 0.5, "eval_interval": 0, "checkpoint_interval": 700}
 LAYERED = {"steps": 50_000, "trials": 5, "gamma": 0.5, "eval_interval": 0, "checkpoint_interval": 700}
-FIELDS: dict[str, dict[str, Any]] = {"dqn": QUICK, "layered-q-iteration": LAYERED}
+ROLLOUTS = {
+    "steps": 3000, "hidden": (16,), "learning_rate": 1e-2, "rollout_length": 16, "minibatches": 2,
+    "epsilon_duration": 1000, "gamma": 0.5, "eval_interval": 0, "checkpoint_interval": 700,
+}  # fmt: skip
+FIELDS: dict[str, dict[str, Any]] = {"dqn": QUICK, "pqn": ROLLOUTS, "layered-q-iteration": LAYERED}
 """The fields of an agent with which it learns the toy; TABULAR where there is none."""
+
+NETWORKS = ("dqn", "pqn")
 
 BY_STEPS: dict[str, Any] = {"shown": "steps", "length": 5}
 """The toy with layers, for an agent that needs them."""
@@ -76,8 +82,8 @@ def quick(name: str) -> dict[str, Any]:
 TOYS = [
     (name, env_args, num_envs)
     for name in agents.REGISTRY
-    for env_args in ([{}, {"shown": "box"}, {"first": 2}] if name == "dqn" else [{}, {"first": 2}])
-    for num_envs in ([1, 4] if name == "dqn" else [1])
+    for env_args in ([{}, {"shown": "box"}, {"first": 2}] if name in NETWORKS else [{}, {"first": 2}])
+    for num_envs in ([1, 4] if name in NETWORKS else [1])
 ]
 
 
@@ -141,7 +147,7 @@ REFUSED = [
 def test_unsupported_spaces_are_refused_with_what_would_work(
     name: str, observations: spaces.Space[Any], actions: spaces.Space[Any], by_network: str, by_table: str
 ) -> None:
-    sentence = by_network if name == "dqn" else by_table
+    sentence = by_network if name in NETWORKS else by_table
     config = agents.config_class(name)(env="toy")
     with pytest.raises(UserError, match=sentence):
         agents.agent_class(name)(config, observations, actions)

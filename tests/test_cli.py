@@ -49,7 +49,6 @@ Command = Callable[..., Said]
 def rl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Runs a command in this process, in an empty folder: for all that needs no TensorFlow."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words: object) -> Said:
@@ -143,7 +142,9 @@ def sentence(said: Said) -> str:
 def last_sentence(said: Said) -> str:
     """The same where notes on what was done so far stand before it."""
     *notes, last = said.err.splitlines()
-    assert all(note.startswith(("preset: ", "replay: ", "the checkpoint of step ")) for note in notes), said.err
+    assert all(note.startswith(("preset: ", "loop: ", "replay: ", "the checkpoint of step ")) for note in notes), (
+        said.err
+    )
     return sentence(Said(said.code, said.out, last + "\n"))
 
 
@@ -451,9 +452,20 @@ def resolved(rl: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
             calls.append(Resolved(config, taken, run_dir))
             return types.SimpleNamespace(status="finished")
 
+        def train_seeds(
+            agent: str, env: str | None, seeds: list[int], *, progress: bool, **rest: Any
+        ) -> list[types.SimpleNamespace]:
+            assert progress
+            return [train(agent, env, progress="", seed=seed, **rest) for seed in seeds]
+
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "rlkit.experiments.training", types.ModuleType("training"))
-            patch.setattr(rlkit.experiments, "training", types.SimpleNamespace(train=train), raising=False)
+            patch.setattr(
+                rlkit.experiments,
+                "training",
+                types.SimpleNamespace(train=train, train_seeds=train_seeds),
+                raising=False,
+            )
             patch.setattr(sys.modules["rlkit.cli.train"], "conclude", lambda runs, as_json: None)
             said = rl("train", "dqn", *words)
         assert said == (0, "", "")
@@ -527,7 +539,7 @@ def test_set_reaches_any_field_as_text_that_its_type_reads(resolved: ResolvedFix
     assert (config.env, config.env_args) == ("FrozenLake-v1", {"is_slippery": False})
 
 
-def test_several_seeds_train_one_after_the_other(resolved: ResolvedFixture, tmp_path: Path) -> None:
+def test_seeds_make_a_run_each(resolved: ResolvedFixture, tmp_path: Path) -> None:
     calls = resolved("--env", "CartPole-v1", "--seeds", "0-2,7", "--run-dir", tmp_path / "r")
     assert [(call.config.seed, call.run_dir) for call in calls] == [(seed, tmp_path / "r") for seed in (0, 1, 2, 7)]
 
@@ -653,7 +665,10 @@ def test_train_as_json_is_one_object(trained: tuple[Path, Said]) -> None:
     assert (found["run"], found["seed"], found["status"], found["step"]) == (str(path), 0, "finished", 300)
     assert found["seconds"] > 0
     assert len(found["evaluation"]["returns"]) == found["evaluation"]["episodes"] == 100
-    assert said.err.startswith("preset: none, the defaults\nreplay: 1,000 transitions, ")
+    first, loop, replay = said.err.splitlines()
+    assert first == "preset: none, the defaults"
+    assert loop == "loop: compiled, env, replay and learner in one program"
+    assert replay.startswith("replay: 1,000 transitions, ")
     assert "Traceback" not in said.err
 
 
@@ -697,7 +712,8 @@ def test_training_in_words_ends_with_what_to_try_next(computing: Command, tmp_pa
     together = rf"2 seeds: mean {number} \(95% interval {number} to {number}\), lowest {number}, highest {number}\n"
     following = re.escape(f"next: rlkit render {second}\n      rlkit plot {first} {second}\n")
     assert re.fullmatch("".join(results) + together + following, said.out), said.out
-    assert said.err.startswith("seed 3: preset: none, the defaults\nseed 3: replay: ")
+    assert said.err.startswith("preset: none, the defaults\nloop: compiled, ")
+    assert said.err.endswith(" of memory for each seed\n")
 
 
 def test_resuming_goes_on_to_more_steps(computing: Command, copied: Path) -> None:

@@ -36,7 +36,7 @@ told = {}
 
 def process(code: str) -> dict[str, Any]:
     """What code that fills `told` has told, run where there is no GPU."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-c", PRELUDE + code + "\nprint(json.dumps(told))"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -124,6 +124,7 @@ class Simulated:
         simulated = SimpleNamespace(config=config, test=test, device=lambda name: ("scope", name))
         monkeypatch.setattr(devices, "tf", simulated)
         monkeypatch.setattr(devices, "_configured", {})
+        monkeypatch.setattr(devices, "keep_programs", lambda: None)
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ program = tf.function(lambda x: tf.tanh(x @ x), jit_compile=True)
 told["value"] = program(tf.eye(3) / 2).numpy().tolist()
 told["flags"] = os.environ["TF_XLA_FLAGS"]
 """
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TF_XLA_FLAGS": ""}
     command = [sys.executable, "-c", PRELUDE + code + "\nprint(json.dumps(told))"]
 
     def ask(**others: str) -> dict[str, Any]:

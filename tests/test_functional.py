@@ -23,9 +23,11 @@ from gymnasium.utils.env_checker import check_env
 from scipy import stats
 
 from rlkit import envs, functional
+from rlkit.envs.functional_mdp import FunctionalMDP, FunctionalMDPState
 from rlkit.errors import UserError
 from rlkit.functional import FunctionalEnv, FunctionalVectorEnv
 from rlkit.mdp import FiniteMDP
+from rlkit.simulation import simulator
 from rlkit.vector import Environments
 
 DYNAMICS = {  # states to try lie between plus and minus the first; a step's numbers may differ by the second
@@ -111,6 +113,21 @@ def test_a_step_is_gymnasiums_from_thousands_of_states(name: str) -> None:
         assert ends[i] == terminated
     assert close < count / 100 + 40
     assert name == "Pendulum-v1" or 20 < ends.sum() < count - 20, "both kinds of states were tried"
+
+
+FIRST = {  # between which numbers Gymnasium's reset draws
+    "CartPole-v1": ([-0.05] * 4, [0.05] * 4),
+    "Acrobot-v1": ([-0.1] * 4, [0.1] * 4),
+    "MountainCar-v0": ([-0.6, 0.0], [-0.4, 0.0]),
+    "Pendulum-v1": ([-math.pi, -1.0], [math.pi, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+def test_the_least_and_the_largest_draw_are_the_ends_of_gymnasiums_range(name: str) -> None:
+    ours = made(name)
+    given = tf.constant([[0] * ours.initial_draws, [2**32 - 1] * ours.initial_draws], tf.uint32)
+    np.testing.assert_allclose(np.stack(ours.initial(given), axis=1), FIRST[name], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", DYNAMICS)
@@ -213,6 +230,21 @@ def test_whole_episodes_without_chance_are_gymnasiums(name: str, arguments: dict
     np.testing.assert_array_equal(ours.reward(here, action, after), rewards.astype(np.float32))
     np.testing.assert_array_equal(ours.terminal(after), ends)
     assert 0 < ends.sum() < n or name in ("Taxi-v4", "CliffWalking-v1")
+
+
+def test_states_and_actions_are_counted_as_the_spaces_count_them() -> None:
+    dense = np.zeros((3, 2, 3))  # action 0 stays, action 1 goes round
+    for state in range(3):
+        dense[state, 0, state] = dense[state, 1, (state + 1) % 3] = 1.0
+    tables = simulator(FiniteMDP.from_dense(dense, np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), gamma=0.5))
+    assert tables is not None
+    ours = FunctionalMDP(tables, spaces.Discrete(3, start=10), spaces.Discrete(2, start=5))
+    here = FunctionalMDPState(tf.constant([0, 1, 2, 0, 1, 2]), tf.zeros(6), tf.zeros(6, tf.bool))
+    action = tf.constant([5, 5, 5, 6, 6, 6])
+    after = ours.transition(here, action, bits((6, 1)))
+    np.testing.assert_array_equal(ours.observation(here), [10, 11, 12, 10, 11, 12])
+    np.testing.assert_array_equal(ours.observation(after), [10, 11, 12, 11, 12, 10])
+    np.testing.assert_array_equal(ours.reward(here, action, after), [0.0, 2.0, 4.0, 1.0, 3.0, 5.0])
 
 
 CHANCY: list[tuple[str, dict[str, Any]]] = [
@@ -401,6 +433,17 @@ def test_seeds_decide_everything() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert not np.array_equal(rollout(env, 6)[0], one[0])
     assert not np.array_equal(rollout(env, None)[0], rollout(env, None)[0])
+
+
+def test_a_step_pays_for_the_state_before_it() -> None:
+    ours, theirs = made("Pendulum-v1"), gymnasium.make("Pendulum-v1").unwrapped
+    running = functional.begin(ours, bits((4, 2)))
+    action = tf.constant([[-2.0], [0.0], [1.0], [2.0]])
+    _, outcome = functional.step(ours, None, running, action, bits((4, 2), 1))
+    theirs.reset(seed=0)
+    for i in range(4):
+        theirs.state = np.array([part[i] for part in running.state], np.float64)  # type: ignore[attr-defined]
+        assert outcome.reward[i].numpy() == pytest.approx(theirs.step(action[i].numpy())[1], rel=1e-5)
 
 
 def test_a_list_of_seeds_counts_as_a_whole() -> None:

@@ -24,9 +24,10 @@ quick = dict(preset="none", hidden=(8,), batch_size=16, buffer_size=500, learnin
 quick |= dict(eval_interval=0, run_dir=sys.argv[1])
 # updates: 1 every 4 steps from step 52 on
 runs = {
-    "whole": rlkit.train("dqn", "CartPole-v1", steps=400, profile=True, **quick),
-    "short": rlkit.train("dqn", "CartPole-v1", steps=120, profile=True, **quick),
-    "none": rlkit.train("dqn", "CartPole-v1", steps=120, **quick),
+    "whole": rlkit.train("dqn", "CartPole-v1", loop="host", steps=400, profile=True, **quick),
+    "short": rlkit.train("dqn", "CartPole-v1", loop="host", steps=120, profile=True, **quick),
+    "compiled": rlkit.train("dqn", "CartPole-v1", loop="compiled", steps=400, log_interval=200, profile=True, **quick),
+    "none": rlkit.train("dqn", "CartPole-v1", loop="host", steps=120, **quick),
 }
 print(json.dumps({name: str(run.path) for name, run in runs.items()}))
 """
@@ -58,7 +59,7 @@ def graphs(run: Path) -> list[tf.compat.v1.GraphDef]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["whole", "short"])
+@pytest.mark.parametrize("name", ["whole", "short", "compiled"])
 def test_a_profile_has_the_learners_graph(name: str, runs: dict[str, Path]) -> None:
     (graph,) = graphs(runs[name])
     operations = {node.op for node in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
@@ -66,8 +67,11 @@ def test_a_profile_has_the_learners_graph(name: str, runs: dict[str, Path]) -> N
     assert len(graph.node) + sum(len(f.node_def) for f in graph.library.function) > 50
 
 
-@pytest.mark.parametrize("name", ["whole", "short"])
-def test_a_profile_has_a_trace_of_updates(name: str, runs: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("whole", "learn"), ("short", "learn"), ("compiled", "dot")],  # within one program, the operations have names
+)
+def test_a_profile_has_a_trace_of_updates(name: str, part: str, runs: dict[str, Path]) -> None:
     (trace,) = traces(runs[name])
     assert trace.stat().st_size > 10_000
     protocol = pytest.importorskip("tensorflow.tsl.profiler.protobuf.xplane_pb2")
@@ -79,7 +83,7 @@ def test_a_profile_has_a_trace_of_updates(name: str, runs: dict[str, Path]) -> N
         for line in plane.lines
         for event in line.events
     ]
-    assert sum("learn" in event for event in events) >= 5, "calls of the learner"
+    assert sum(part in event for event in events) >= 5, "calls of the learner"
 
 
 def test_without_the_flag_there_is_no_profile(runs: dict[str, Path]) -> None:

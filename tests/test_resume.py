@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -80,7 +79,6 @@ def wait_for_progress(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 def final(run: Path) -> dict[str, object]:
     """Everything that must not depend on the kills: files to the byte, weights and replay to the bit."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     found: dict[str, object] = {
@@ -110,6 +108,8 @@ def test_killed_runs_end_where_the_uninterrupted_one_does(kind: str, tmp_path: P
     moments = np.random.default_rng(len(kind))
     kills, folder, said = 0, tmp_path / "killed", tmp_path / "said"
     process = start(*words, folder, said=said)
+    while process.poll() is None and not any(folder.rglob("ckpt-*.index")):  # before it, there is nothing to resume
+        time.sleep(0.01)
     while kills < KILLS.get(kind, 5):
         if kills % 5 == 4:  # somewhere in loading and restoring
             time.sleep(moments.uniform(0.5, 5.0))

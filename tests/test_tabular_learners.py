@@ -24,6 +24,7 @@ from rlkit.agent import Clock
 from rlkit.agents import tabular_steps as kernels
 from rlkit.agents.planners import solve
 from rlkit.agents.tabular import Tabular
+from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
 from rlkit.cli import cli
 from rlkit.envs.finite import FiniteEnv
@@ -42,7 +43,7 @@ Outcome = tuple[float, int, float, bool]
 Outcomes = list[list[list[Outcome]]]
 """[S][A][W]"""
 
-LEARNERS = [name for name in agents.REGISTRY if name != "dqn"]
+LEARNERS = [name for name in agents.REGISTRY if issubclass(agents.config_class(name), TabularConfig)]
 
 
 # ---- small models, as lists and as arrays
@@ -661,7 +662,9 @@ class Nowhere:
 
     def save(self, step: int, state: object) -> None: ...
 
-    def save_best(self, step: int) -> None: ...
+    def keep_best(self, step: int) -> None: ...
+
+    def write_best(self) -> None: ...
 
 
 class Rows:
@@ -931,7 +934,7 @@ def test_other_spaces_are_refused(observations: Any, actions: Any, told: str) ->
 @pytest.mark.parametrize(
     ("name", "fields", "told"),
     [
-        ("q-learning", {"num_envs": 2}, "num_envs is 2, expected 1: a tabular learner follows one env"),
+        ("q-learning", {"num_envs": 2}, "num_envs is 2, expected 1: only the compiled loop learns from several"),
         ("layered-q-iteration", {"num_envs": 2}, "num_envs is 2, expected 1"),
         ("sarsa", {"trace_decay": 0.5, "n_step": 2}, "trace_decay is 0.5 and n_step 2: expected one of them alone"),
         ("double-q-learning", {"trace_decay": 0.5}, "trace_decay is for one table: take q-learning"),
