@@ -109,7 +109,6 @@ class DQN(QAgent):
         """Copy the Q-network to the target network if it is time."""
         if self.config.target != "hard":
             return state
-        due = tf.reduce_any(clock.step - state.copied_at >= self.config.target_interval)
-        copied_at = tf.zeros_like(state.copied_at) + clock.step
-        target, copied_at = tf.cond(due, lambda: (state.weights, copied_at), lambda: (state.target, state.copied_at))
+        due = clock.step - state.copied_at >= self.config.target_interval
+        target, copied_at = tf.cond(due, lambda: (state.weights, clock.step), lambda: (state.target, state.copied_at))
         return state._replace(target=target, copied_at=copied_at)

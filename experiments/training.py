@@ -26,7 +26,7 @@ from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.regret import Regret, model_of
 from rlkit.loop import HostLoop, Loop, compile_policy
-from rlkit.metrics import CsvObserver, ProgressObserver, TensorBoardObserver
+from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
 from rlkit.profiling import Profiler
 from rlkit.replay import Replay, size_text
 from rlkit.rollout import RolloutLoop, RolloutProgram
@@ -280,6 +280,22 @@ def read_config(directory: RunDirectory) -> TrainConfig:
     return config
 
 
+class _Share:
+    """One of several runs in a common progress bar, which counts the steps of all of them."""
+
+    def __init__(self, bar: ProgressObserver, loops: Sequence[Loop], loop: Loop) -> None:
+        self.bar, self.loops, self.loop = bar, loops, loop
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        self.bar.row(self._steps(step), row, seconds)
+
+    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
+        self.bar.evaluation(self._steps(step), returns, regret)
+
+    def _steps(self, step: int) -> int:
+        return step + sum(loop.step for loop in self.loops if loop is not self.loop)
+
+
 class _Session(contextlib.ExitStack):
     """All that runs need in memory, made and checked before their folders exist.
 
@@ -353,10 +369,11 @@ class _Session(contextlib.ExitStack):
             limit = envs.find(c.env).max_episode_steps
             program: Program
             if replays:
-                program = ReplayProgram(cast("list[Agent]", self.agents), replays, self.twin, limit)
+                program = ReplayProgram(cast("Agent", self.agents[0]), replays[0], self.twin, limit)
             else:
-                program = RolloutProgram(cast("list[RolloutAgent]", self.agents), self.twin, limit)
-            return [CompiledLoop(program, i, checkpointer) for i, checkpointer in enumerate(checkpointers)]
+                program = RolloutProgram(cast("RolloutAgent", self.agents[0]), self.twin, limit)
+            compilable = cast("list[Agent | RolloutAgent]", self.agents)
+            return [CompiledLoop(program, *pair) for pair in zip(compilable, checkpointers, strict=True)]
         (agent,), (checkpointer,), evaluator = self.agents, checkpointers, self._evaluator()
         assert self.source is not None
         if isinstance(c, TabularConfig):
@@ -387,11 +404,13 @@ class _Session(contextlib.ExitStack):
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             first = loops[0]
             if self.config.profile and isinstance(first, HostLoop | RolloutLoop | CompiledLoop):
-                few = {"first": 1, "last": 1} if isinstance(first, CompiledLoop) else {}  # thousands of steps each
+                few = {"first": 0, "last": 0} if isinstance(first, CompiledLoop) else {}  # thousands of steps each
                 first.profiler = Profiler(directories[0].path, first.program.learn_function.graph, **few)
             if progress is not None:
-                bar = ProgressObserver(self.config.steps, first.step, label=progress)
-                first.observers = [*first.observers, stack.enter_context(bar)]
+                bar = ProgressObserver(self.config.steps * len(loops), first.step, label=progress)
+                stack.enter_context(bar)
+                for loop in loops:
+                    loop.observers = [*loop.observers, bar if len(loops) == 1 else _Share(bar, loops, loop)]
             statuses = ["failed"] * len(loops)
             try:
                 if len(loops) > 1:

@@ -91,7 +91,7 @@ class Agent(Protocol):
         ...
 
     def end_round(self, state: State, clock: Clock) -> State:
-        """What follows a round of updates; the state may also be that of several seeds, stacked."""
+        """What follows a round of updates."""
         ...
 
     def scalars(self, clock: Clock) -> Mapping[str, tf.Tensor]:

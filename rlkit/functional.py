@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
     """[N] bool."""
 
 
-def env_draws(env: FunctionalEnv, seed: int, count: tf.Tensor, num_envs: int) -> tf.Tensor:
+def env_draws(env: FunctionalEnv, seed: int | tf.Tensor, count: tf.Tensor, num_envs: int) -> tf.Tensor:
     """The bits of N envs at an absolute count of steps, 0 for the first reset: [N, I + J]."""
     return draws(seed, Purpose.TRAINING_ENV, count, [num_envs, env.initial_draws + env.transition_draws])
 

@@ -1,6 +1,6 @@
 """Learning from rollouts, T steps of N envs at a time, on the host and in a compiled program.
 
-Letters: S seeds, N parallel envs a seed, T steps of a rollout, M metrics.
+Letters: N parallel envs, T steps of a rollout, M metrics.
 """
 
 from __future__ import annotations
@@ -26,51 +26,43 @@ from rlkit.vector import Environments
 
 
 class RolloutProgram(Program):
-    """Agents that learn from rollouts: T steps of all envs, then a round of updates.
+    """An agent that learns from rollouts: T steps of all envs, then a round of updates.
 
     Args:
-        agents: S agents of the same config but for the seed.
+        agent: pure functions of a state; its own state is not used.
         env: the functions.
         limit: steps after which an episode is truncated; none if None.
     """
 
-    agents: Sequence[RolloutAgent]
+    agent: RolloutAgent
 
-    def __init__(self, agents: Sequence[RolloutAgent], env: FunctionalEnv, limit: int | None) -> None:
-        super().__init__(agents, env, limit)
-        self.length = agents[0].length
-        self.stride, self.updates = self.length * self.num_envs, agents[0].updates
+    def __init__(self, agent: RolloutAgent, env: FunctionalEnv, limit: int | None) -> None:
+        super().__init__(agent, env, limit)
+        self.stride, self.updates = agent.length * self.num_envs, agent.updates
 
-    def cycle(self, carry: Carry) -> Carry:
+    def cycle(self, carry: Carry, seed: tf.Tensor, env_key: tf.Tensor) -> Carry:
         def write(t: tf.Tensor, carry: Carry, rows: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
             observation = carry.envs.observation
-            carry, action, outcome = self.act(carry)
+            carry, action, outcome = self.act(carry, seed, env_key)
             parts = [observation, action, outcome.reward, outcome.terminated, outcome.truncated]
             parts.append(outcome.next_observation)
             return t + 1, carry, tuple(row.write(t, part) for row, part in zip(rows, parts, strict=True))
 
-        seen = carry.envs.observation
+        length, seen = self.agent.length, carry.envs.observation
         flat = [seen.shape[0]]
         kinds = [(seen.dtype, seen.shape), (tf.int32, flat), (tf.float32, flat), (tf.bool, flat), (tf.bool, flat)]
         kinds.append((seen.dtype, seen.shape))
-        rows = tuple(tf.TensorArray(dtype, self.length, element_shape=shape) for dtype, shape in kinds)
-        _, carry, rows = tf.while_loop(lambda t, *_: t < self.length, write, (tf.constant(0), carry, rows))
-        fields = dict(zip(Rollout._fields, [self._of_seeds(row.stack()) for row in rows], strict=False))
+        rows = tuple(tf.TensorArray(dtype, length, element_shape=shape) for dtype, shape in kinds)
+        _, carry, rows = tf.while_loop(lambda t, *_: t < length, write, (tf.constant(0), carry, rows))
+        fields = dict(zip(Rollout._fields, [row.stack() for row in rows], strict=False))
         rollout = Rollout(**fields, valid=tf.fill(fields["action"].shape, True))
-        clock = Clock(carry.counts[0], carry.episode)
-        bits = self.draws(Purpose.MINIBATCHES, carry.counts[1], list(self.agents[0].draws))
-        agent, metrics = self.each.learn(carry.agent, rollout, clock, bits)
+        bits = draws(seed, Purpose.MINIBATCHES, carry.counts[1], list(self.agent.draws))
+        agent, metrics = self.agent.learn(carry.agent, rollout, carry.clock, bits)
         return carry._replace(
             agent=agent,
-            counts=carry.counts + tf.constant([0, 1], tf.int64),
+            counts=carry.counts + tf.constant([0, 1, 0], tf.int64),
             measured=self.measure(carry.measured, metrics),
         )
-
-    def _of_seeds(self, rows: tf.Tensor) -> tf.Tensor:
-        """[T, S N, ...] as [S, T, N, ...]."""
-        seeds = len(self.agents)
-        split = tf.reshape(rows, [self.length, seeds, self.num_envs, *rows.shape[2:]])
-        return tf.transpose(split, [1, 0, *range(2, len(split.shape))])
 
 
 class RolloutLoop(SteppingLoop):

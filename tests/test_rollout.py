@@ -145,8 +145,10 @@ def pqn(seed: int = 0, **fields: Any) -> PQN:
 
 
 def compiled(path: Path, agents: Sequence[Any], limit: int = LIMIT, env: Any = None) -> list[CompiledLoop]:
-    program = RolloutProgram(agents, env or CartPole(), limit)
-    return [CompiledLoop(program, i, Checkpointer(path / str(i), agent), [Rows()]) for i, agent in enumerate(agents)]
+    program = RolloutProgram(agents[0], env or CartPole(), limit)
+    return [
+        CompiledLoop(program, agent, Checkpointer(path / str(i), agent), [Rows()]) for i, agent in enumerate(agents)
+    ]
 
 
 def close(a: Any, b: Any, tolerance: float) -> None:
@@ -209,7 +211,7 @@ def test_several_seeds_end_where_they_do_alone_and_a_run_resumes_to_the_bit(tmp_
     for loop, seed in zip(together, (2, 7), strict=True):
         (alone,) = compiled(tmp_path / f"alone{seed}", [pqn(seed)])
         alone.run()
-        close(loop.agent, alone.agent, 3e-4)
+        close(loop.agent, alone.agent, 0.0)
     (half,) = compiled(tmp_path / "half", [pqn(7, steps=2_048)])
     half.run()
     (rest,) = compiled(tmp_path / "half", [pqn(7)])

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 CONFIGURATION: dict[str, Any] = {
@@ -46,13 +47,13 @@ CONFIGURATION: dict[str, Any] = {
 
 def dqn_rlkit(steps: int) -> dict[str, float]:
     """Seconds of tracing and compiling and of running, and the mean return of the last episodes."""
-    import numpy as np
     import tensorflow as tf
 
     from rlkit import envs
     from rlkit.agents.dqn import DQN
     from rlkit.agents.dqn_config import DQNConfig
-    from rlkit.compiled import ReplayProgram
+    from rlkit.checkpoint import Checkpointer
+    from rlkit.compiled import CompiledLoop, ReplayProgram
     from rlkit.devices import configure
     from rlkit.replay import Replay
 
@@ -62,14 +63,15 @@ def dqn_rlkit(steps: int) -> dict[str, float]:
         assert env is not None
         agent = DQN(config, env.observation_space, env.action_space)
         replay = Replay(config.buffer_size, config.num_envs, env.observation_space, 1, config.gamma)
-        program = ReplayProgram([agent], [replay], env, envs.find(config.env).max_episode_steps)
+        program = ReplayProgram(agent, replay, env, envs.find(config.env).max_episode_steps)
+        loop = CompiledLoop(program, agent, Checkpointer(Path("unused"), agent, replay))
         begun = time.perf_counter()
-        program.learn_function(tf.constant(np.array(0)))
+        loop.advance(0)
         compiled = time.perf_counter()
-        program.learn_function(tf.constant(np.array((steps - 50_000) // 10)))
-        program.variables.ended.assign(tf.zeros_like(program.variables.ended))
-        program.learn_function(tf.constant(np.array(5_000)))
-        returns, _, number = program.variables.ended.numpy()[0]
+        loop.advance((steps - 50_000) // 10)
+        loop.variables.ended.assign(tf.zeros_like(loop.variables.ended))
+        loop.advance(5_000)
+        returns, _, number = loop.variables.ended.numpy()
         return {"compile": compiled - begun, "run": time.perf_counter() - compiled, "return": returns / number}
 
 
