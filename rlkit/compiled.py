@@ -253,59 +253,46 @@ class ReplayProgram(Program):
         ready = (step >= c.learning_starts) & (step // n >= c.n_step)
         rounds = tf.where(ready, rounds, 0)
 
-        def body(i: tf.Tensor, agent: State, measured: tf.Tensor) -> tuple[tf.Tensor, State, tf.Tensor]:
+        def body(i: tf.Tensor, agent: State, measured: tf.Tensor, memory: tf.Tensor) -> tuple[Any, ...]:
             bits = draws(seed, Purpose.REPLAY, carry.counts[1] + i, [c.gradient_steps, c.batch_size])
-            batches = self._sample(carry, bits)  # [K, B, ...]
+            batches = self._sample(memory, step, bits)  # [K, B, ...]
             agent, metrics, _ = update_round(
                 self.agent, agent, lambda k: Transition(*(part[k] for part in batches)), c.gradient_steps, carry.clock
             )
-            return i + 1, agent, self.measure(measured, metrics)
+            return i + 1, agent, self.measure(measured, metrics), memory
 
-        start = (tf.constant(0, tf.int64), carry.agent, carry.measured)
-        _, agent, measured = tf.while_loop(lambda i, *_: i < rounds, body, start)
+        # The memory goes through the loop: one that it only saw would be copied in each cycle.
+        start = (tf.constant(0, tf.int64), carry.agent, carry.measured, carry.memory)
+        _, agent, measured, memory = tf.while_loop(lambda i, *_: i < rounds, body, start)
         zero = tf.zeros([], tf.int64)
-        return carry._replace(agent=agent, measured=measured, counts=carry.counts + tf.stack([zero, rounds, zero]))
+        return carry._replace(
+            agent=agent, memory=memory, measured=measured, counts=carry.counts + tf.stack([zero, rounds, zero])
+        )
 
-    def _sample(self, carry: Carry, bits: tf.Tensor) -> Transition:
+    def _sample(self, memory: tf.Tensor, step: tf.Tensor, bits: tf.Tensor) -> Transition:
         """The transitions that `Replay.sample` draws by the same bits, [K, B, ...]."""
-        rows, n, horizon = self.rows, self.num_envs, self.config.n_step
-        flat = tf.reshape(carry.memory, [-1, self.layout.columns])
-        written = carry.counts[0] // n
+        rows, n, horizon, gamma = self.rows, self.num_envs, self.config.n_step, self.config.gamma
+        flat, written = tf.reshape(memory, [-1, self.layout.columns]), step // n
         usable = tf.minimum(written, rows) - (horizon - 1)  # of each env, all of which have written as many rows
         product = tf.cast(bits, tf.uint64) * tf.cast(usable * n, tf.uint64)
         position = tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.int64)
         column, row = position // usable, tf.maximum(written - rows, 0) + position % usable
 
-        def read(k: tf.Tensor | int) -> tf.Tensor:
+        def read(k: int) -> tf.Tensor:
             """The rows k steps later, [K, B, D]."""
             return tf.gather(flat, tf.cast((row + k) % rows * n + column, tf.int32))
 
-        first = read(0)
-        found = self.layout.unpack(first)
-        gamma = self.config.gamma
-        reward, discount = found["reward"], tf.fill(bits.shape, tf.constant(gamma, tf.float32))
-        last = first
-        if horizon > 1:
-
-            def body(
-                k: tf.Tensor, last: tf.Tensor, reward: tf.Tensor, discount: tf.Tensor
-            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-                fields, following = self.layout.unpack(last), read(k)
-                going = ~(fields["terminated"] | fields["truncated"])
-                power = tf.pow(tf.constant(gamma, tf.float32), tf.cast(k, tf.float32))
-                reward += tf.where(going, power * self.layout.unpack(following)["reward"], 0.0)
-                return (
-                    k + 1,
-                    tf.where(going[..., None], following, last),
-                    reward,
-                    tf.where(going, power * gamma, discount),
-                )
-
-            start = (tf.constant(1, tf.int64), first, reward, discount)
-            _, last, reward, discount = tf.while_loop(lambda k, *_: k < horizon, body, start)
-        end = self.layout.unpack(last)
+        last = read(0)
+        first = end = self.layout.unpack(last)
+        reward, discount = first["reward"], tf.fill(bits.shape, tf.constant(gamma, tf.float32))
+        for k in range(1, horizon):  # not a loop of TensorFlow's, into which the memory would be copied
+            going, following = ~(end["terminated"] | end["truncated"]), read(k)
+            reward += tf.where(going, gamma**k * self.layout.unpack(following)["reward"], 0.0)
+            discount = tf.where(going, gamma ** (k + 1), discount)
+            last = tf.where(going[..., None], following, last)
+            end = self.layout.unpack(last)
         discount = tf.where(end["terminated"], 0.0, discount)
-        return Transition(found["observation"], found["action"], reward, discount, end["next_observation"])
+        return Transition(first["observation"], first["action"], reward, discount, end["next_observation"])
 
     def store(self, carry: Carry, replay: Replay | None) -> None:
         assert replay is not None

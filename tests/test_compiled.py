@@ -1,4 +1,4 @@
-"""The compiled loop: held to the host loop on the same env, cut anywhere, resumed, and several seeds at once."""
+"""The compiled loop: held to the host loop on the same env, cut anywhere, resumed, and seeds that share it."""
 
 from __future__ import annotations
 

@@ -10,10 +10,11 @@ import gymnasium
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from gymnasium import spaces
 
 from rlkit.errors import UserError
-from rlkit.networks import observation_dtype, q_network
+from rlkit.networks import narrow_product, observation_dtype, q_network
 
 BOXES: dict[str, spaces.Box] = {
     "float32": spaces.Box(-1, 1, (4,), np.float32),
@@ -175,3 +176,18 @@ def test_a_saved_network_comes_back(name: str, dueling: bool, tmp_path: Path) ->
     loaded = keras.saving.load_model(tmp_path / "q.keras")
     observations = batch(SPACES[name])
     np.testing.assert_array_equal(loaded(observations), model(observations))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 4])
+def test_a_narrow_product_and_its_gradient_are_those_of_the_matrix_product(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    x, w, weight = (tf.constant(rng.normal(size=size)) for size in ([5, 7], [7, columns], [5, columns]))
+    found = []
+    for product in (narrow_product, tf.matmul):
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            out = product(x, w)
+            loss = tf.reduce_sum(weight * out)
+        found.append([out, *tape.gradient(loss, [x, w])])
+    for ours, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-12)

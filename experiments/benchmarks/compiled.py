@@ -1,8 +1,9 @@
 """The compiled loop on CartPole-v1 against its peers and the host loop; every measurement is a process of its own.
 
-    python -m rlkit.experiments.benchmarks.compiled [--only dqn|cartpole|seeds|host|env] [--rounds 5]
+    python -m rlkit.experiments.benchmarks.compiled [--only dqn|profile|cartpole|seeds|host|env] [--rounds 5]
 
     dqn       500,000 env steps in PureJaxRL's configuration: 10 envs, 120-84 network, batch 128, an update in 10 steps
+    profile   where the time of an update cycle of that configuration goes, and the least that its products take
     cartpole  from process start to a greedy mean of 475 over 100 episodes: rlkit's preset, and Stable-Baselines3's zoo
     seeds     the same for seeds 0 to 19 at once, and for one of them
     host      env steps a second of both loops in PureJaxRL's configuration
@@ -16,14 +17,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlkit.compiled import CompiledLoop
 
 CONFIGURATION: dict[str, Any] = {
     "num_envs": 10,
@@ -45,10 +51,8 @@ CONFIGURATION: dict[str, Any] = {
 """PureJaxRL's DQN on CartPole-v1 (Lu et al. 2022)."""
 
 
-def dqn_rlkit(steps: int) -> dict[str, float]:
-    """Seconds of tracing and compiling and of running, and the mean return of the last episodes."""
-    import tensorflow as tf
-
+def prepared(steps: int) -> CompiledLoop:
+    """The compiled loop in PureJaxRL's configuration."""
     from rlkit import envs
     from rlkit.agents.dqn import DQN
     from rlkit.agents.dqn_config import DQNConfig
@@ -58,21 +62,28 @@ def dqn_rlkit(steps: int) -> dict[str, float]:
     from rlkit.replay import Replay
 
     config = DQNConfig(env="CartPole-v1", steps=steps, **CONFIGURATION)
-    with configure(config):
-        env = envs.twin(config.env, {})
-        assert env is not None
-        agent = DQN(config, env.observation_space, env.action_space)
-        replay = Replay(config.buffer_size, config.num_envs, env.observation_space, 1, config.gamma)
-        program = ReplayProgram(agent, replay, env, envs.find(config.env).max_episode_steps)
-        loop = CompiledLoop(program, agent, Checkpointer(Path("unused"), agent, replay))
-        begun = time.perf_counter()
-        loop.advance(0)
-        compiled = time.perf_counter()
-        loop.advance((steps - 50_000) // 10)
-        loop.variables.ended.assign(tf.zeros_like(loop.variables.ended))
-        loop.advance(5_000)
-        returns, _, number = loop.variables.ended.numpy()
-        return {"compile": compiled - begun, "run": time.perf_counter() - compiled, "return": returns / number}
+    configure(config)
+    env = envs.twin(config.env, {})
+    assert env is not None
+    agent = DQN(config, env.observation_space, env.action_space)
+    replay = Replay(config.buffer_size, config.num_envs, env.observation_space, 1, config.gamma)
+    program = ReplayProgram(agent, replay, env, envs.find(config.env).max_episode_steps)
+    return CompiledLoop(program, agent, Checkpointer(Path("unused"), agent, replay))
+
+
+def dqn_rlkit(steps: int) -> dict[str, float]:
+    """Seconds of tracing and compiling and of running, and the mean return of the last episodes."""
+    import tensorflow as tf
+
+    loop = prepared(steps)
+    begun = time.perf_counter()
+    loop.advance(0)
+    compiled = time.perf_counter()
+    loop.advance((steps - 50_000) // 10)
+    loop.variables.ended.assign(tf.zeros_like(loop.variables.ended))
+    loop.advance(5_000)
+    returns, _, number = loop.variables.ended.numpy()
+    return {"compile": compiled - begun, "run": time.perf_counter() - compiled, "return": returns / number}
 
 
 def dqn_jax(steps: int) -> dict[str, float]:
@@ -82,6 +93,56 @@ def dqn_jax(steps: int) -> dict[str, float]:
     program, seconds = _jax_dqn.compile(steps)
     run, mean = program(0)
     return {"compile": seconds, "run": run, "return": mean}
+
+
+def profile_rlkit(cycles: int) -> dict[str, Any]:
+    """Microseconds a cycle by kind of operation, of all operations together, and of the products at the peak rate."""
+    import numpy as np
+    import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    loop, traced = prepared(500_000), 300  # a trace holds so many events and no more
+    loop.advance(2_000)  # learning has begun
+    begun = time.perf_counter()
+    loop.advance(cycles)
+    taken = time.perf_counter() - begun
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            loop.advance(traced)
+        space = xplane_pb2.XSpace()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        space.ParseFromString(trace.read_bytes())
+    kinds: dict[str, float] = {}
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                if re.match(
+                    r"(?!while|cond|call|end: ).*(_fusion|wrapped_|\.\d+$)", name
+                ):  # no control flow, no TensorFlow
+                    product = "dot" in name or "MatMul" in name
+                    kind = "products" if product else "gathers" if "gather" in name else "others"
+                    kinds[kind] = kinds.get(kind, 0.0) + event.duration_ps / 1e6 / traced
+    c: Any = loop.config
+    sizes = [4, *c.hidden, 2]
+    weights = sum(a * b for a, b in pairwise(sizes))
+    products = 2 * c.batch_size * (4 * weights - sizes[0] * sizes[1])  # two forward, two backward, one of these less
+    a = np.random.default_rng(0).normal(size=(1_024, 1_024)).astype(np.float32)
+    multiply = tf.function(lambda x, y: x @ y, jit_compile=True)
+    x = tf.constant(a)
+    multiply(x, x)
+    peak = 0.0
+    for _ in range(20):
+        begun = time.perf_counter()
+        multiply(x, x).numpy()
+        peak = max(peak, 2 * 1_024**3 / (time.perf_counter() - begun))
+    return {
+        "cycle": taken / cycles * 1e6,
+        "kinds": kinds,
+        "operations": products,
+        "peak": peak / 1e9,
+        "bound": products / peak * 1e6,
+    }
 
 
 def host_rlkit(steps: int) -> dict[str, float]:
@@ -138,7 +199,7 @@ def env_jax(steps: int) -> dict[str, float]:
 
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
-    f.__name__: f for f in (dqn_rlkit, dqn_jax, host_rlkit, env_rlkit, env_jax)
+    f.__name__: f for f in (dqn_rlkit, dqn_jax, profile_rlkit, host_rlkit, env_rlkit, env_jax)
 }
 
 
@@ -195,6 +256,18 @@ def dqn(rounds: int) -> None:
         summary(f"{name}: final return", [r["return"] for r in results], "")
 
 
+def profile(rounds: int) -> None:
+    """The median cycle's parts, and the bound."""
+    found = sorted((part("profile_rlkit", 10_000) for _ in range(rounds)), key=lambda f: f["cycle"])[rounds // 2]
+    kinds = ", ".join(f"{name} {taken:.0f}" for name, taken in sorted(found["kinds"].items(), key=lambda k: -k[1]))
+    print(f"\nA cycle of PureJaxRL's configuration: 10 env steps and an update, median of {rounds}")
+    print(f"  {found['cycle']:.0f} us; traced, of which some run side by side: {kinds} us")
+    print(
+        f"  the products are {found['operations'] / 1e6:.1f} million operations, {found['bound']:.0f} us at the "
+        f"{found['peak']:.0f} GFLOP/s of a large product on both cores"
+    )
+
+
 def cartpole(rounds: int) -> None:
     """Time to solve, in turn."""
     ours, theirs = [], []
@@ -245,7 +318,7 @@ def env(rounds: int) -> None:
     print(f"  ratio {a / b:.2f}")
 
 
-SECTIONS: dict[str, Callable[[int], None]] = {f.__name__: f for f in (dqn, cartpole, seeds, host, env)}
+SECTIONS: dict[str, Callable[[int], None]] = {f.__name__: f for f in (dqn, profile, cartpole, seeds, host, env)}
 
 
 def main() -> None:
