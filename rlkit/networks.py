@@ -65,7 +65,7 @@ class NarrowDense(keras.layers.Dense):
     """A linear dense layer of few units, with a faster gradient: matrix products are slow with so few columns."""
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        return narrow_product(inputs, self.kernel) + self.bias
+        return narrow_product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
 
 
 def q_network(
