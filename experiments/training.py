@@ -25,7 +25,7 @@ from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.regret import Regret, model_of
-from rlkit.loop import HostLoop, Loop, compile_policy
+from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
 from rlkit.profiling import Profiler
 from rlkit.replay import Replay, size_text
@@ -283,14 +283,14 @@ def read_config(directory: RunDirectory) -> TrainConfig:
 class _Share:
     """One of several runs in a common progress bar, which counts the steps of all of them."""
 
-    def __init__(self, bar: ProgressObserver, loops: Sequence[Loop], loop: Loop) -> None:
+    def __init__(self, bar: ProgressObserver, loops: Sequence[AgentLoop], loop: AgentLoop) -> None:
         self.bar, self.loops, self.loop = bar, loops, loop
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         self.bar.row(self._steps(step), row, seconds)
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        self.bar.evaluation(self._steps(step), returns, regret)
+    def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+        self.bar.evaluation(self._steps(step), values, returns)
 
     def _steps(self, step: int) -> int:
         return step + sum(loop.step for loop in self.loops if loop is not self.loop)
@@ -353,7 +353,7 @@ class _Session(contextlib.ExitStack):
         self.say("simulate: the env itself, which has no model that can be sampled")
         return real
 
-    def _loops(self, directories: Sequence[RunDirectory]) -> list[Loop]:
+    def _loops(self, directories: Sequence[RunDirectory]) -> list[AgentLoop]:
         """A loop for each run."""
         c = self.config
         checkpointers = [
@@ -424,7 +424,7 @@ class _Session(contextlib.ExitStack):
                     directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
         return [Run(directory, config) for directory, config in zip(directories, self.configs, strict=True)]
 
-    def _resume(self, loop: Loop, directory: RunDirectory) -> None:
+    def _resume(self, loop: AgentLoop, directory: RunDirectory) -> None:
         before, now = directory.info.get("versions", {}), run.versions()
         changed = [f"{k} {before[k]} is now {v}" for k, v in now.items() if before.get(k, v) != v]
         if changed:

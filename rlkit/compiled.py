@@ -28,7 +28,7 @@ from rlkit.checkpoint import Checkpointer
 from rlkit.evaluation import LONGEST, Evaluation
 from rlkit.exploration import draws
 from rlkit.functional import FunctionalEnv, Outcome, Running
-from rlkit.loop import Loop
+from rlkit.loop import AgentLoop
 from rlkit.metrics import Observer
 from rlkit.replay import Replay
 from rlkit.seeding import Purpose, env_seed
@@ -309,7 +309,7 @@ class ReplayProgram(Program):
         carry.memory.assign(self.layout.pack(fields["observation"], fields["action"], outcome))
 
 
-class CompiledLoop(Loop):
+class CompiledLoop(AgentLoop):
     """One seed in a program: what it has learned, its metrics, evaluations and checkpoints.
 
     Args:

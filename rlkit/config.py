@@ -37,29 +37,13 @@ def option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What every training run has, whichever agent learns. Steps are env steps, summed over the envs."""
+class Config:
+    """What every run has, whatever learns from whatever. What a step is, a subclass says."""
 
-    env: str = option("", "Gymnasium id of the env to learn.", group="env")
-    env_args: dict[str, Scalar] = option({}, "Keyword arguments for the env.", group="env")
-    num_envs: int = option(1, "Parallel envs (N).", low=1, high=100_000, group="env")
-    vectorization: Literal["auto", "native", "sync", "async"] = option(
-        "auto",
-        "How parallel envs run: native (the env's own vector version), sync (in this process), async (a "
-        "process each); auto is native where the env has one and N > 1, else sync.",
-        group="env",
-    )
-    loop: Literal["auto", "host", "compiled"] = option(
-        "auto",
-        "Where the loop runs: host (Python, any env) or compiled (env, replay and learner in one program, for envs "
-        "that are there as tensor functions); auto is compiled where it can be.",
-    )
     seed: int = option(0, "Seed of every random draw.", low=0, high=2**31 - 1)
-    steps: int = option(100_000, "Env steps to train for.", low=1)
+    steps: int = option(100_000, "Steps to train for.", low=1)
     log_interval: int = option(1_000, "Steps between two rows of metrics.csv.", low=1, group="logging")
     eval_interval: int = option(10_000, "Steps between evaluations; 0: none.", low=0, group="logging")
-    eval_episodes: int = option(20, "Episodes of an evaluation.", low=1, group="logging")
-    target_return: float | None = option(None, "Stop once an evaluation's mean return reaches this.", group="logging")
     checkpoint_interval: int = option(10_000, "Steps between checkpoints.", low=1, group="logging")
     keep_checkpoints: int = option(3, "Checkpoints kept beside the best one.", low=1, group="logging")
     profile: bool = option(
@@ -76,7 +60,7 @@ class TrainConfig:
     logical_devices: int = option(
         1, "Logical devices to split the device into, to simulate several.", low=1, high=64, group="device"
     )
-    jit: bool = option(True, "Compile acting and learning with XLA.", group="agent")
+    jit: bool = option(True, "Compile with XLA.", group="device")
     threads: int = option(1, "Threads of one TensorFlow operation; 0: TensorFlow's choice.", low=0, group="device")
 
     def __post_init__(self) -> None:
@@ -101,6 +85,30 @@ class TrainConfig:
         """The fields as TOML takes them: None is left out, tuples are lists."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None and v != {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """What every agent's training has. Steps are env steps, summed over the envs."""
+
+    env: str = option("", "Gymnasium id of the env to learn.", group="env")
+    env_args: dict[str, Scalar] = option({}, "Keyword arguments for the env.", group="env")
+    num_envs: int = option(1, "Parallel envs (N).", low=1, high=100_000, group="env")
+    vectorization: Literal["auto", "native", "sync", "async"] = option(
+        "auto",
+        "How parallel envs run: native (the env's own vector version), sync (in this process), async (a "
+        "process each); auto is native where the env has one and N > 1, else sync.",
+        group="env",
+    )
+    loop: Literal["auto", "host", "compiled"] = option(
+        "auto",
+        "Where the loop runs: host (Python, any env) or compiled (env, replay and learner in one program, for envs "
+        "that are there as tensor functions); auto is compiled where it can be.",
+    )
+    steps: int = option(100_000, "Env steps to train for.", low=1)
+    eval_episodes: int = option(20, "Episodes of an evaluation.", low=1, group="logging")
+    target_return: float | None = option(None, "Stop once an evaluation's mean return reaches this.", group="logging")
+    jit: bool = option(True, "Compile acting and learning with XLA.", group="agent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +140,10 @@ class RolloutConfig(TrainConfig):
     rollout_length: int = option(64, "Steps of each env between two rounds of updates (T).", low=1, group="agent")
 
 
-C = TypeVar("C", bound=TrainConfig)
+C = TypeVar("C", bound=Config)
 
 
-def check_names(cls: type[TrainConfig], values: Mapping[str, object], where: str = "") -> None:
+def check_names(cls: type[Config], values: Mapping[str, object], where: str = "") -> None:
     """Raise UserError for a name that is no field of `cls`, naming the close ones."""
     names = {f.name for f in dataclasses.fields(cls)}
     for name in values:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rlkit.config import TrainConfig
+from rlkit.config import Config
 from rlkit.errors import UserError
 
 _configured: dict[str, object] = {}
@@ -21,7 +21,7 @@ PROGRAMS = 200
 """Compiled programs that are kept from process to process; the oldest make room."""
 
 
-def configure(config: TrainConfig) -> AbstractContextManager[Any]:
+def configure(config: Config) -> AbstractContextManager[Any]:
     """Apply a config's device fields, and give the scope to compute in.
 
     TensorFlow takes them once a process: a second run in the same process must agree with the first.
@@ -54,7 +54,7 @@ def configure(config: TrainConfig) -> AbstractContextManager[Any]:
     return scope
 
 
-def visible_gpus(config: TrainConfig) -> list[Any]:
+def visible_gpus(config: Config) -> list[Any]:
     """The physical GPUs that a config lets TensorFlow see.
 
     Raises:
@@ -73,7 +73,7 @@ def visible_gpus(config: TrainConfig) -> list[Any]:
     return gpus
 
 
-def _apply(config: TrainConfig, gpus: list[Any]) -> None:
+def _apply(config: Config, gpus: list[Any]) -> None:
     if config.threads:
         with suppress(RuntimeError):  # TensorFlow has started and keeps its threads: that alone stops nobody
             tf.config.threading.set_intra_op_parallelism_threads(config.threads)

@@ -5,14 +5,9 @@ Letters: N parallel envs, K updates a round, B batch.
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from types import FrameType
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -20,9 +15,9 @@ import tensorflow as tf
 
 from rlkit.acting import EpsilonGreedyAgent, HostActor, call_flat, numpy_forward
 from rlkit.agent import Agent, Clock, Learner, RolloutAgent, Transition
+from rlkit.base_loop import Loop
 from rlkit.checkpoint import Checkpointer
-from rlkit.config import ReplayConfig
-from rlkit.errors import UserError
+from rlkit.config import ReplayConfig, TrainConfig
 from rlkit.evaluation import Evaluation, Policy
 from rlkit.exploration import draws
 from rlkit.metrics import Observer
@@ -135,32 +130,8 @@ class Program:
         return values
 
 
-class RoundObserver(Protocol):
-    """Sees the rounds of updates, to profile them."""
-
-    def round(self, number: int) -> None:
-        """Called before each round."""
-        ...
-
-    def stop(self) -> None:
-        """Called when training ends."""
-        ...
-
-
-@contextmanager
-def closing_profile(profiler: RoundObserver | None) -> Iterator[None]:
-    """Stop a profiler at the end, however it comes."""
-    try:
-        yield
-    finally:
-        if profiler:
-            profiler.stop()
-
-
-class Loop:
-    """What the loops have in common: observers, evaluation and checkpoints when their steps have come.
-
-    A loop is `_cycle`, which acts and learns for some steps, `_row`, what it measured, and its own part of the state.
+class AgentLoop(Loop):
+    """What the loops of agents have in common: evaluation by greedy episodes.
 
     Args:
         agent: what learns.
@@ -169,6 +140,8 @@ class Loop:
         observers: see metrics and evaluations.
     """
 
+    config: TrainConfig
+
     def __init__(
         self,
         agent: Learner,
@@ -176,160 +149,29 @@ class Loop:
         evaluate: Callable[[int], Evaluation] | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self.agent, self.config, self.checkpointer = agent, agent.config, checkpointer
-        self.evaluate, self.observers = evaluate, observers
-        self.step = self.episode = 0
-        self.seconds = 0.0
-        self.best: float | None = None
-        self.saved_at = -1
+        super().__init__(agent.config, checkpointer, observers)
+        self.agent, self.evaluate = agent, evaluate
         self.regret: Callable[[], float] | None = None
-        self.profiler: RoundObserver | None = None
-        self._clock_start = time.monotonic()
-        self.interrupted = False
 
-    def _cycle(self) -> bool:
-        """Act and learn for some steps, none beyond `due`; whether there is anything left to do."""
-        raise NotImplementedError
-
-    def _row(self) -> dict[str, float | None]:
-        """What was measured since the row before."""
-        raise NotImplementedError
-
-    def _publish(self) -> None:
-        """Copy what was learned to the agent's variables, where it is kept elsewhere."""
-
-    def _state(self) -> tuple[dict[str, Any], Arrays]:
-        """The loop's own counters and arrays."""
-        raise NotImplementedError
-
-    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
-        """The inverse of `_state`."""
-        raise NotImplementedError
-
-    def due(self) -> int:
-        """The next step at which something else is to be done than acting and learning."""
-        c = self.config
-        intervals = [c.log_interval, c.eval_interval, c.checkpoint_interval]
-        return min(c.steps, *((self.step // n + 1) * n for n in intervals if n > 0))
-
-    def run(self) -> str:
-        """Train to the config's last step, or until an evaluation reaches the target return.
-
-        Returns:
-            "finished", "solved" or "interrupted" (by a signal; a checkpoint was saved).
-
-        Raises:
-            UserError: the loss is not finite, or a file cannot be written.
-        """
-        with ExitStack() as stack:
-            stack.callback(self.checkpointer.write_best)
-            stack.enter_context(self.interruptible())
-            stack.enter_context(closing_profile(self.profiler))
-            self.begin_run()
-            going, status = True, None
-            while going and status is None and self.step < self.config.steps:
-                before = self.step
-                going = self._cycle()
-                status = self.attend(before)
-            return self.finish(status or "finished")
-
-    def begin_run(self) -> None:
-        self._clock_start = time.monotonic() - self.seconds
-        if self.saved_at < 0:
-            self.save()
-
-    def attend(self, before: int) -> str | None:
-        """What fell due since a step; how the run has ended, if it has."""
-        if self._due(self.config.log_interval, before):
-            self._log()
-        if self._due(self.config.eval_interval, before) and self._evaluate():
-            return "solved"
-        if self._due(self.config.checkpoint_interval, before):
-            self.save()
-        return "interrupted" if self.interrupted else None
-
-    def _due(self, interval: int, before: int) -> bool:
-        return interval > 0 and self.step // interval > before // interval
-
-    def _log(self) -> None:
-        """A row of metrics for the steps since the one before."""
-        row = {"episode": self.episode, **self._row()}
-        for observer in self.observers:
-            observer.row(self.step, row, time.monotonic() - self._clock_start)
-
-    def _evaluate(self) -> bool:
-        """Evaluate, keep the best agent; whether the target return was reached."""
+    def _evaluate(self) -> str | None:
+        """Evaluate, keep the best agent; "solved" if the target return was reached."""
         if self.evaluate is None:
-            return False
+            return None
         evaluation = self.evaluate(self.step)
         better = self.best is None or evaluation.mean >= self.best
         if better or self.regret:
             self._publish()
         regret = self.regret() if self.regret else None
         for observer in self.observers:
-            observer.evaluation(self.step, evaluation.returns, regret)
+            observer.evaluation(self.step, {"mean": evaluation.mean, "regret": regret}, evaluation.returns)
         if better:
             self.best = evaluation.mean
             self.checkpointer.keep_best(self.step)
         target = self.config.target_return
-        return target is not None and evaluation.mean >= target
-
-    def finish(self, status: str) -> str:
-        if self.saved_at != self.step:
-            self.save()
-        return status
-
-    def _diverged(self, loss: float) -> UserError:
-        kept = self.saved_at
-        return UserError(
-            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
-            "kept; a smaller learning_rate or max_gradient_norm may help"
-        )
-
-    def save(self) -> None:
-        """Write a checkpoint of everything that decides how the run goes on."""
-        self.seconds = time.monotonic() - self._clock_start
-        self._publish()
-        counters, state = self._state()
-        counters |= {"step": self.step, "episode": self.episode, "seconds": self.seconds, "best": self.best}
-        self.checkpointer.save(self.step, {"counters": np.array(json.dumps(counters)), **state})
-        self.saved_at = self.step
-
-    def restore(self, report: Callable[[str], None]) -> None:
-        """Continue from the newest good checkpoint; `report` is told what could not be had.
-
-        Raises:
-            UserError: there is none.
-        """
-        self.saved_at, state = self.checkpointer.restore(report)
-        counters = json.loads(str(state["counters"]))
-        self.step, self.episode = counters["step"], counters["episode"]
-        self.seconds, self.best = counters["seconds"], counters["best"]
-        self._restore(counters, state, report)
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the loop after the cycle in hand; the second one at once."""
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            del number, frame
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        try:
-            previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: whoever runs it there handles signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for s, handler in previous.items():
-                signal.signal(s, handler)
+        return "solved" if target is not None and evaluation.mean >= target else None
 
 
-class SteppingLoop(Loop):
+class SteppingLoop(AgentLoop):
     """Steps N envs from Python; a subclass learns from what they return.
 
     Args:

@@ -27,8 +27,8 @@ class Observer(Protocol):
         """Metrics of the steps since the row before; `seconds` since the run began, without pauses."""
         ...
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        """Greedy returns at a step, and the policy's true regret where it is known."""
+    def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+        """What an evaluation at a step found, and the returns of its episodes if an agent played any."""
         ...
 
 
@@ -95,9 +95,11 @@ EVALUATIONS = ("step", "mean", "regret", "returns")
 class CsvObserver:
     """metrics.csv and evaluations.csv, which a run and its resumed twin share to the byte, and timing.csv."""
 
-    def __init__(self, directory: Path) -> None:
-        self._metrics = CsvFile(directory / "metrics.csv", METRICS)
-        self._evaluations = CsvFile(directory / "evaluations.csv", EVALUATIONS)
+    def __init__(
+        self, directory: Path, metrics: Sequence[str] = METRICS, evaluations: Sequence[str] = EVALUATIONS
+    ) -> None:
+        self._metrics = CsvFile(directory / "metrics.csv", metrics)
+        self._evaluations = CsvFile(directory / "evaluations.csv", evaluations)
         self._timing = CsvFile(directory / "timing.csv", ("step", "seconds"))
 
     @staticmethod
@@ -107,12 +109,12 @@ class CsvObserver:
             CsvFile.cut(directory / name, step)
 
     def row(self, step: int, row: Row, seconds: float) -> None:
-        self._metrics.write([str(step), *(number(row.get(name)) for name in METRICS[1:])])
+        self._metrics.write([str(step), *(number(row.get(name)) for name in self._metrics.columns[1:])])
         self._timing.write([str(step), f"{seconds:.3f}"])
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        mean = sum(returns) / len(returns)
-        self._evaluations.write([str(step), number(mean), number(regret), " ".join(map(number, returns))])
+    def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+        cells = {name: number(value) for name, value in values.items()} | {"returns": " ".join(map(number, returns))}
+        self._evaluations.write([str(step), *(cells.get(name, "") for name in self._evaluations.columns[1:])])
 
 
 class TensorBoardObserver:
@@ -128,23 +130,15 @@ class TensorBoardObserver:
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         del seconds
-        self._write(
-            step,
-            [
-                self._scalar(f"train/{name}", value)
-                for name, value in row.items()
-                if value is not None and not math.isnan(value)
-            ],
-        )
+        self._write(step, self._scalars("train", row))
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        parts = [
-            self._scalar("evaluate/mean_return", sum(returns) / len(returns)),
-            self._histogram("evaluate/returns", list(returns)),
-        ]
-        if regret is not None and math.isfinite(regret):
-            parts.append(self._scalar("evaluate/regret", regret))
-        self._write(step, parts)
+    def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+        histograms = [self._histogram("evaluate/returns", list(returns))] if returns else []
+        self._write(step, self._scalars("evaluate", values) + histograms)
+
+    def _scalars(self, where: str, row: Row) -> list[Any]:
+        known = {name: value for name, value in row.items() if value is not None and math.isfinite(value)}
+        return [self._scalar(f"{where}/{name}", value) for name, value in known.items()]
 
     def _write(self, step: int, parts: Sequence[Any]) -> None:
         """All of a step as one event, for a tenth of the time that an event for each number takes."""
@@ -152,6 +146,13 @@ class TensorBoardObserver:
         with self._writer.as_default():
             self._tf.summary.experimental.write_raw_pb(summary, step=step)
         self._writer.flush()
+
+
+SHOWN = ("episode_return", "epsilon", "accuracy", "loss")
+"""Metrics that a progress bar has room for, the most telling first."""
+
+LABELS = {"episode_return": "return", "mean": "eval", "regret": "regret"}
+"""What a progress bar calls a metric or a value of an evaluation, where not by its name."""
 
 
 class ProgressObserver(AbstractContextManager["ProgressObserver"]):
@@ -200,20 +201,23 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
         elapsed = time.monotonic() - self._began
         rate = (step - self._start) / max(elapsed, 1e-9)
         self._said["rate"] = f"{rate:,.0f} steps/s"
-        for name, label in (("episode_return", "return"), ("epsilon", "epsilon"), ("loss", "loss")):
+        for name in SHOWN:
             value = row.get(name)
             if value is not None and not math.isnan(value):
-                self._said[name] = f"{label} {value:.4g}"
+                self._said[name] = f"{LABELS.get(name, name)} {value:.4g}"
         self._show(step, (self._steps - step) / max(rate, 1e-9))
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        self._said["evaluation"] = f"eval {sum(returns) / len(returns):.4g}"
-        if regret is not None:
-            self._said["regret"] = f"regret {regret:.3g}"
+    def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+        del returns
+        known = {name: value for name, value in values.items() if value is not None}
+        self._said |= {
+            f"eval {name}": f"{LABELS.get(name, f'test {name}')} {value:.4g}" for name, value in known.items()
+        }
         self._show(step, None)
 
     def _show(self, step: int, left: float | None) -> None:
-        order = ("rate", "episode_return", "evaluation", "regret", "epsilon", "loss")
+        evaluated = [name for name in self._said if name.startswith("eval ")]
+        order = ("rate", SHOWN[0], *evaluated, *SHOWN[1:])
         parts = [self._said[k] for k in order if k in self._said]
         said = "  ".join(parts)
         if self._bar:

@@ -10,7 +10,7 @@ import numpy as np
 from rlkit.agent import Clock, Learner
 from rlkit.checkpoint import Checkpointer
 from rlkit.evaluation import Evaluation
-from rlkit.loop import Loop, restore_envs
+from rlkit.loop import AgentLoop, restore_envs
 from rlkit.metrics import Observer
 from rlkit.simulation import Simulator
 from rlkit.vector import Arrays, Environments
@@ -75,7 +75,7 @@ class TabularLearner(Learner, Protocol):
         ...
 
 
-class TabularLoop(Loop):
+class TabularLoop(AgentLoop):
     """Steps one env, or a simulator of it, and lets the learner see every transition at once.
 
     Args:
@@ -129,7 +129,7 @@ class TabularLoop(Loop):
     def _publish(self) -> None:
         self.agent.publish()
 
-    def _evaluate(self) -> bool:
+    def _evaluate(self) -> str | None:
         self._publish()  # the greedy policy reads what is published
         return super()._evaluate()
 

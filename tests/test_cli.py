@@ -792,7 +792,7 @@ def test_progress_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatc
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with ProgressObserver(150_000, label="seed 3: ") as progress:
-        progress.evaluation(20_000, [-123.456])
+        progress.evaluation(20_000, {"mean": -123.456}, [-123.456])
         progress.row(20_001, {"loss": 0.123456, "episode_return": -123.456, "epsilon": 0.123456}, 1.0)
     *_, last = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.getvalue()).rstrip().splitlines()
     assert len(last) <= columns

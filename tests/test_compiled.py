@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ class Recorder:
         del seconds
         self.rows.append((step, row))
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        del regret
+    def evaluation(self, step: int, values: Mapping[str, float | None], returns: Sequence[float] = ()) -> None:
+        del values
         self.evaluations.append((step, tuple(returns)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class Recorder:
         assert seconds >= 0
         self.rows.append((step, row))
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
+    def evaluation(self, step: int, values: Mapping[str, float | None], returns: Sequence[float] = ()) -> None:
         self.evaluations.append(step)
 
 

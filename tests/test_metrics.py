@@ -39,9 +39,9 @@ def test_numbers_keep_a_float32() -> None:
 def test_the_files_to_the_byte(tmp_path: Path) -> None:
     observer = CsvObserver(tmp_path)
     observer.row(1000, {"episode": 40, "episode_return": None, "loss": math.nan, "epsilon": 0.905}, 1.23456)
-    observer.evaluation(1000, [9.0, 10.0, 0.5])
-    observer.evaluation(2000, [8.0], 0.125)
-    observer.evaluation(3000, [8.0], math.inf)
+    observer.evaluation(1000, {"mean": 6.5}, [9.0, 10.0, 0.5])
+    observer.evaluation(2000, {"mean": 8.0, "regret": 0.125}, [8.0])
+    observer.evaluation(3000, {"mean": 8.0, "regret": math.inf}, [8.0])
     row = {
         "learning_rate": 1e-3, "epsilon": 0.05, "updates": 250, "gradient_norm": 1.5, "q": -2.25,
         "td_error": 0.125, "loss": 0.0625, "episode_length": 21.5, "episode_return": 21.5, "episode": 85,
@@ -61,7 +61,7 @@ def test_a_resumed_run_goes_on_in_the_same_files(tmp_path: Path) -> None:
     for step in (1000, 2000):
         observer = CsvObserver(tmp_path)
         observer.row(step, {}, step / 1000)
-        observer.evaluation(step, [1.0])
+        observer.evaluation(step, {"mean": 1.0}, [1.0])
     assert (tmp_path / "metrics.csv").read_text() == HEADER + "1000,,,,,,,,,,\n2000,,,,,,,,,,\n"
     assert (tmp_path / "evaluations.csv").read_text() == "step,mean,regret,returns\n1000,1,,1\n2000,1,,1\n"
 
@@ -100,7 +100,7 @@ def test_cut_of_a_run_drops_later_rows_of_each_file(tmp_path: Path) -> None:
     observer = CsvObserver(tmp_path)
     for step in (1000, 2000, 3000):
         observer.row(step, {"loss": step / 1000}, step / 1000)
-        observer.evaluation(step, [float(step)])
+        observer.evaluation(step, {"mean": float(step)}, [float(step)])
     CsvObserver.cut(tmp_path, 2000)
     assert (tmp_path / "metrics.csv").read_text() == HEADER + "1000,,,,1,,,,,,\n2000,,,,2,,,,,,\n"
     assert (tmp_path / "evaluations.csv").read_text() == "step,mean,regret,returns\n1000,1000,,1000\n2000,2000,,2000\n"
@@ -129,7 +129,7 @@ def test_the_events_hold_the_same_scalars(tmp_path: Path) -> None:
     observer = TensorBoardObserver(tmp_path)
     observer.row(1000, {"loss": 0.5, "epsilon": 0.905, "episode_return": None, "q": math.nan}, 1.0)
     observer.row(2000, {"loss": 0.25, "epsilon": 0.05, "episode_return": 21.5, "episode": 85}, 2.0)
-    observer.evaluation(2000, [10.0, 20.0])
+    observer.evaluation(2000, {"mean": 15.0, "regret": None}, [10.0, 20.0])
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     events.Reload()
 
@@ -142,7 +142,7 @@ def test_the_events_hold_the_same_scalars(tmp_path: Path) -> None:
         "train/epsilon": [(1000, float(np.float32(0.905))), (2000, float(np.float32(0.05)))],
         "train/episode_return": [(2000, 21.5)],
         "train/episode": [(2000, 85.0)],
-        "evaluate/mean_return": [(2000, 15.0)],
+        "evaluate/mean": [(2000, 15.0)],
     }
     (histogram,) = events.Tensors("evaluate/returns")
     buckets = tf.make_ndarray(histogram.tensor_proto)  # rows of left, right, count
@@ -172,7 +172,7 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr(clock: Clock, caps
         progress.row(10_000, {"loss": 0.5, "episode_return": 21.53, "epsilon": 0.9}, 2.0)
         assert capsys.readouterr().err == "", "no line before its time"
         clock.now += 8.0
-        progress.evaluation(50_000, [100.0, 101.0])
+        progress.evaluation(50_000, {"mean": 100.5}, [100.0, 101.0])
         progress.row(50_000, {"loss": 0.012345678, "episode_return": None, "epsilon": 0.05, "q": 7.0}, 10.0)
         # 50,000 steps in 10 seconds; the 150,000 that are left take 30. The last known return stays.
         out, err = capsys.readouterr()
@@ -225,7 +225,7 @@ def test_on_a_terminal_progress_is_a_bar_on_stderr(
     monkeypatch.setattr(sys, "stderr", terminal)
     with ProgressObserver(200_000, start=1_000, label="seed 3: ") as progress:
         progress.row(50_000, {"loss": 0.5, "episode_return": 21.5, "epsilon": 0.25}, 1.0)
-        progress.evaluation(50_000, [100.0, 101.0])
+        progress.evaluation(50_000, {"mean": 100.5}, [100.0, 101.0])
         progress.say("saved")
     shown = terminal.getvalue()
     for words in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,8 @@ class Rows:
         del seconds
         self.rows.append((step, row))
 
-    def evaluation(self, step: int, returns: Sequence[float], regret: float | None = None) -> None:
-        self.rows.append((step, tuple(returns), regret))
+    def evaluation(self, step: int, values: Mapping[str, float | None], returns: Sequence[float] = ()) -> None:
+        self.rows.append((step, tuple(returns), values.get("regret")))
 
 
 def pqn(seed: int = 0, **fields: Any) -> PQN:
