@@ -62,9 +62,9 @@ def runs(root: Path) -> list[dict[str, object]]:
     return [
         {
             "run": str(r.path),
-            "agent": r.agent,
+            **dict(zip(run.NOUNS[r.verb], (r.agent, r.env), strict=True)),
             "status": r.status,
-            **{k: r.info.get(k) for k in ("env", "seed", "step")},
+            **{k: r.info.get(k) for k in ("seed", "step")},
         }
         for r in found
     ]
@@ -89,7 +89,7 @@ def run_summary(directory: run.RunDirectory) -> dict[str, object]:
     return {
         "run": str(directory.path),
         "agent": directory.agent,
-        "env": directory.info.get("env"),
+        "env": directory.env,
         "seed": directory.info.get("seed"),
         "steps": directory.info.get("step"),
         "status": directory.status,

@@ -274,7 +274,8 @@ def load(path: str | Path) -> Run:
 
 
 def read_config(directory: RunDirectory) -> TrainConfig:
-    """A run's config, checked."""
+    """A run's config, checked; UserError if its model is none of an agent."""
+    directory.require("train")
     config = build(agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     envs.find(config.env)
     return config

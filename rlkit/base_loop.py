@@ -129,7 +129,7 @@ class Loop:
 
     def _log(self) -> None:
         """A row of metrics for the steps since the one before."""
-        row = {"episode": self.episode, **self._row()}
+        row = self._row()
         for observer in self.observers:
             observer.row(self.step, row, time.monotonic() - self._clock_start)
 

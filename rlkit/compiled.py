@@ -371,6 +371,7 @@ class CompiledLoop(AgentLoop):
         counts, sums = self.variables.counts.numpy(), (self.variables.ended, self.variables.measured)
         clock = Clock(tf.constant(counts[0]), tf.constant(counts[2]))
         row: dict[str, float | None] = {
+            "episode": self.episode,
             "updates": int(counts[1]) * self.program.updates,
             **{name: float(value) for name, value in self.agent.scalars(clock).items()},
         }

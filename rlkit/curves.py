@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlkit.errors import UserError, unknown
-from rlkit.metrics import METRICS
+from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, METRICS
 from rlkit.run import RunDirectory
 
 AXES = ("steps", "seconds")
@@ -26,8 +26,14 @@ RETURNS = ("evaluation", "episode_return")
 HELD = (*RETURNS, "regret")
 """What a solved run can be held at: its last value, as it would go on at least as well."""
 
-EVALUATED = {"evaluation": "mean", "regret": "regret"}
+EVALUATED = {"evaluation": "mean", "regret": "regret"} | {f"test_{name}": name for name in FIT_EVALUATIONS[1:]}
 """What comes from evaluations.csv, and its column there; all else is a column of metrics.csv."""
+
+MEASURED = tuple(dict.fromkeys((*EVALUATED, *METRICS[1:], *FIT_METRICS[1:])))
+"""Whatever can be plotted, though no run has all of it."""
+
+MAIN = ("evaluation", "test_perplexity", "test_accuracy", "test_loss", "episode_return", "loss")
+"""What says most about a run, the first that it has."""
 
 SAME = {
     "seed",
@@ -39,6 +45,9 @@ SAME = {
     "checkpoint_interval",
     "keep_checkpoints",
     "profile",
+    "epochs",
+    "patience",
+    "target_accuracy",
 }
 """Fields of a config in which the runs of one experiment may differ."""
 
@@ -76,6 +85,9 @@ class Group:
     high: np.ndarray
     """[T], its upper end."""
 
+    verb: str
+    """What made the runs: a step of "train" is an env step, one of "fit" an update."""
+
     held_from: float
     """Where in x the first solved run ended, whose last value stands for it from there; infinity for none."""
 
@@ -93,15 +105,16 @@ def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation"
         runs: in the order in which their groups come.
         x: "steps" or "seconds".
         y: "evaluation", the mean return of greedy episodes; "regret", what their policy loses on the optimal one,
-            where the env's model is known; or a column of metrics.csv.
+            where the env's model is known; "test_loss" and the like of a supervised run's held-out data; or a column
+            of metrics.csv.
 
     Raises:
         UserError: an unknown x or y, a file that cannot be read, or no value in any run.
     """
     if x not in AXES:
         raise unknown("x", x, AXES)
-    if y not in (*EVALUATED, *METRICS[1:]):
-        raise unknown("y", y, (*EVALUATED, *METRICS[1:]))
+    if y not in MEASURED:
+        raise unknown("y", y, MEASURED)
     found: dict[str, dict[int, RunDirectory]] = {}
     for run in runs:
         if len(curve(run, x, y).x):
@@ -151,7 +164,7 @@ def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str) -> Group:
     values = np.array([np.interp(grid, c.x, c.y) for c in curves.values()])
     held = min((ends[seed] for seed in solved if ends[seed] < last), default=np.inf)
     mean, low, high = interval(values)
-    return Group(str(runs[0].info["env"]), label, curves, Curve(grid, mean), low, high, held)
+    return Group(runs[0].env, label, curves, Curve(grid, mean), low, high, runs[0].verb, held)
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,7 +193,7 @@ def t_quantile(freedom: int, probability: float = 0.975) -> float:
 
 
 def _experiment(run: RunDirectory) -> str:
-    return json.dumps([run.info["env"], run.agent, _fields(run)], sort_keys=True, default=str)
+    return json.dumps([run.env, run.agent, _fields(run)], sort_keys=True, default=str)
 
 
 def _fields(run: RunDirectory) -> dict[str, Any]:
@@ -192,8 +205,8 @@ def _labels(members: Sequence[Sequence[RunDirectory]]) -> list[str]:
     labels: list[str] = []
     taken: Counter[tuple[str, str]] = Counter()
     for runs in members:
-        env, agent, mine = str(runs[0].info["env"]), runs[0].agent, _fields(runs[0])
-        others = [_fields(g[0]) for g in members if (g[0].info["env"], g[0].agent) == (env, agent)]
+        env, agent, mine = runs[0].env, runs[0].agent, _fields(runs[0])
+        others = [_fields(g[0]) for g in members if (g[0].env, g[0].agent) == (env, agent)]
         differ = [name for name in mine if any(other.get(name) != mine[name] for other in others)]
         said = [f"{name}={json.dumps(mine[name], default=str)}" for name in differ[:NAMED]]
         if len(differ) > NAMED:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rlkit.config import Config, option
-from rlkit.errors import UserError
+from rlkit.errors import UserError, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +115,48 @@ class LSTMConfig(FitConfig):
     """A model of characters: one-hot, LSTM, dense (Hochreiter and Schmidhuber 1997; Graves 2013)."""
 
     units: int = option(256, "Units of the LSTM.", low=1, group="model")
+    lowercase: bool = option(False, "Make all letters small.", group="data")
     length: int = option(40, "Characters of a sequence (T).", low=1, group="data")
     steps: int = option(1_000, "Updates to train for; 0: as epochs says.", low=0)
     holdout: float = option(0.1, "Share of the text, its end, to evaluate on.", low=0, high=0.9, group="data")
     shuffle: int = option(
         1_000_000, "Places that a random order is drawn from; 0: the text's order.", low=0, group="pipeline"
     )
+
+
+class Entry(NamedTuple):
+    """A model's config, and a sentence on it."""
+
+    config: type[FitConfig]
+    summary: str
+
+
+MODELS = {
+    "linear": Entry(LinearConfig, "A linear layer: linear regression, or logistic regression of classes."),
+    "mlp": Entry(MLPConfig, "Dense layers with ReLU."),
+    "cnn": Entry(CNNConfig, "Blocks of convolution and pooling, then dense layers."),
+    "mobilenet": Entry(MobileNetConfig, "MobileNetV2 (Sandler et al. 2018), for images of any size and classes."),
+    "lstm": Entry(LSTMConfig, "A character model of text, from which rlkit generate writes."),
+}
+
+
+def config_class(model: str) -> type[FitConfig]:
+    """The config of a model; UserError with the nearest names where there is none."""
+    if model not in MODELS:
+        raise unknown("model", model, MODELS)
+    return MODELS[model].config
+
+
+DATA = {
+    "mnist": "Handwritten digits, 28x28 (LeCun et al. 1998): Keras' copy, --data-file or --data-dir.",
+    "digits": "Handwritten digits, 8x8: 1,797 real ones that scikit-learn carries.",
+    "flowers": "Photographs of five kinds of flowers: TensorFlow Datasets' tf_flowers, or --data-dir.",
+    "cats-vs-dogs": "Photographs of cats and dogs: --data-dir, with the folders train and test in it.",
+    "images": "Any images: --data-dir, a folder a class, or with --labels.",
+    "tfrecord": "What rlkit tfrecord write wrote: --data-file.",
+    "shapes": "Circles, squares and triangles: 1,500 drawn images.",
+    "house-prices": "Prices of five years, years and prices scaled to between 0 and 1.",
+    "csv": "A table of numbers with a --target column: --data-file.",
+    "text": "Characters of a text: --data-file.",
+}
+"""Data sets and a sentence on each; rlkit/datasets.py loads them."""

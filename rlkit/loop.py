@@ -231,6 +231,8 @@ class SteppingLoop(AgentLoop):
     def _row(self) -> dict[str, float | None]:
         clock = Clock(*tf.unstack(counts(self.step, self.episode)))
         row: dict[str, float | None] = {
+            "episode": self.episode,
+            "episode": self.episode,
             "updates": self.rounds * self.updates,
             **{name: float(value) for name, value in self.agent.scalars(clock).items()},
         }

@@ -91,6 +91,12 @@ METRICS = (
 EVALUATIONS = ("step", "mean", "regret", "returns")
 """Columns of evaluations.csv. Regret: what the greedy policy loses on the optimal one, where the model is known."""
 
+FIT_METRICS = ("step", "epoch", "loss", "accuracy", "gradient_norm", "learning_rate")
+"""Columns of a supervised run's metrics.csv: means over the updates since the row before, each measured before it."""
+
+FIT_EVALUATIONS = ("step", "loss", "accuracy", "perplexity", "mean_absolute_error")
+"""Columns of its evaluations.csv, of the data held out; each kind of data fills those that it has."""
+
 
 class CsvObserver:
     """metrics.csv and evaluations.csv, which a run and its resumed twin share to the byte, and timing.csv."""

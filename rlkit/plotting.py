@@ -244,7 +244,7 @@ def _finish(panel: Axes, mine: Sequence[Group], x: str, y: str) -> None:
     panel.xaxis.set_major_formatter(_number)
     panel.yaxis.set_major_formatter(_number)
     panel.set_title(mine[0].env)
-    panel.set_xlabel(NAMES.get(x, x))
+    panel.set_xlabel("updates" if x == "steps" and mine[0].verb == "fit" else NAMES.get(x, x))
     panel.set_ylabel(NAMES.get(y, y.replace("_", " ")))
 
 

@@ -23,6 +23,9 @@ from rlkit.config import read_toml
 from rlkit.errors import UserError
 from rlkit.files import write_whole
 
+NOUNS = {"train": ("agent", "env"), "fit": ("model", "data")}
+"""For each verb that makes runs, what learns and what from, as run.json calls them."""
+
 FORMAT = 1
 """Version of the run directory's layout; a run of a later one is refused."""
 
@@ -43,7 +46,10 @@ class RunDirectory:
         try:
             self.info: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
             made_by, maker = int(self.info["format"]), dict(self.info.get("versions") or {}).get("rlkit")
-            self.agent: str = self.info["agent"]
+            self.verb: str = self.info.get("verb", "train")
+            who, what = NOUNS[self.verb]
+            self.agent: str = self.info[who]
+            self.env = str(self.info.get(what))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{path / 'run.json'} cannot be read: {error}") from None
         if made_by > FORMAT:
@@ -52,20 +58,29 @@ class RunDirectory:
                 f"with a layout newer than this version {__version__} reads: update rlkit"
             )
 
+    def require(self, verb: str) -> None:
+        """UserError if another verb made the run."""
+        if self.verb != verb:
+            who, what = NOUNS[self.verb]
+            raise UserError(
+                f"run {self.path} is of the {who} {self.agent} on the {what} {self.env}: this needs one that rlkit "
+                f"{verb} made"
+            )
+
     @property
     def checkpoints(self) -> Path:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
 
     def config(self) -> dict[str, Any]:
-        """The resolved config, without the agent's name."""
+        """The resolved config, without the name of what learns."""
         values = read_toml(self.path / "config.toml")
-        values.pop("agent", None)
+        values.pop(NOUNS[self.verb][0], None)
         return values
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.toml."""
-        replace_text(self.path / "config.toml", tomli_w.dumps({"agent": self.agent, **config}))
+        replace_text(self.path / "config.toml", tomli_w.dumps({NOUNS[self.verb][0]: self.agent, **config}))
 
     def update(self, **values: object) -> None:
         """Change entries of run.json."""
@@ -103,8 +118,10 @@ class RunDirectory:
             yield
 
 
-def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any]) -> RunDirectory:
-    """Make a new run's folder, root/ENV/AGENT/TIME-seedN.
+def create(
+    root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any], verb: str = "train"
+) -> RunDirectory:
+    """Make a new run's folder, root/ENV/AGENT/TIME-seedN, or root/DATA/MODEL/TIME-seedN for the verb fit.
 
     Raises:
         UserError: the folder cannot be made.
@@ -120,11 +137,13 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
             path = parent / f"{stamp}-seed{seed}-{count}"
     except OSError as error:
         raise UserError(f"a run cannot be made in {root}: {error.strerror}") from None
+    who, what = NOUNS[verb]
     try:
         info = {
             "format": FORMAT,
-            "agent": agent,
-            "env": env,
+            "verb": verb,
+            who: agent,
+            what: env,
             "seed": seed,
             "created": now.isoformat(timespec="microseconds"),
             "status": "created",
@@ -134,7 +153,7 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
             "commit": commit(),
             "versions": versions(),
         }
-        replace_text(path / "config.toml", tomli_w.dumps({"agent": agent, **config}))
+        replace_text(path / "config.toml", tomli_w.dumps({who: agent, **config}))
         replace_text(path / "run.json", json.dumps(info, indent=2) + "\n")
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)

@@ -28,6 +28,11 @@ class Purpose(IntEnum):
     OUTCOMES = 9
     COIN = 10
     MINIBATCHES = 11
+    SHUFFLE = 12
+    AUGMENTATION = 13
+    SPLIT = 14
+    TEXT = 15
+    SHAPES = 16
 
 
 _PURPOSES = 64

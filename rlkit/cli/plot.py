@@ -16,8 +16,8 @@ from rlkit.errors import UserError
 @click.option("--x", default="steps", show_default=True, type=Name("--x", ["steps", "seconds"]), help="Over what.")
 @click.option(
     "--y",
-    help="evaluation, regret where the env's model is known, or a column of metrics.csv such as loss.  "
-    "[evaluation if there is one, else episode_return]",
+    help="evaluation, regret where the env's model is known, test_accuracy and the like of a supervised run, or a "
+    "column of metrics.csv such as loss.  [the evaluations, if there are any]",
 )
 @click.option("--all", "every", is_flag=True, help="Every run below the given folders, not only the newest.")
 def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every: bool) -> None:
@@ -29,7 +29,8 @@ def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every
         raise UserError("name a run to plot, or a folder of runs with --all")
     found = [r for folder in runs for r in ((every and runs_below(folder)) or [find(folder)])]
     if y is None:
-        y = "evaluation" if any(len(curves.curve(r, x, "evaluation").x) for r in found) else "episode_return"
+        some = [name for name in curves.MAIN if any(len(curves.curve(r, x, name).x) for r in found)]
+        y = some[0] if some else "evaluation"
     if path is None:
         path = found[0].path / "plots" / f"{y}.png" if len(found) == 1 else Path(f"{y}.png")
     plotting.learning_curves(found, path, x=x, y=y)

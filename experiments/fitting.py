@@ -1,0 +1,342 @@
+"""Supervised training as a whole: from a model's and a data set's name to a finished run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rlkit import datasets, fit_config, models, run
+from rlkit.checkpoint import Checkpointer
+from rlkit.config import build, read_toml
+from rlkit.data import Pipeline, augmentation
+from rlkit.datasets import Data, Facts
+from rlkit.devices import configure
+from rlkit.errors import UserError
+from rlkit.experiments import presets
+from rlkit.fit_config import FitConfig, LSTMConfig
+from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, CsvObserver, ProgressObserver, TensorBoardObserver
+from rlkit.profiling import Profiler
+from rlkit.run import RunDirectory
+from rlkit.supervised import FitLoop, Supervised, evaluator
+from rlkit.text import Generator, encode
+
+Say = Callable[[str], None]
+
+FACTS = "data.json"
+"""File of a run with what its model must know of the data."""
+
+
+def silent(text: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class FitRun:
+    """A supervised run on disk, to evaluate, and to write text with."""
+
+    directory: RunDirectory
+    config: FitConfig
+    facts: Facts
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.directory.path
+
+    @property
+    def status(self) -> str:
+        """How training ended: finished, solved, stopped, interrupted, failed, killed; or running."""
+        return self.directory.status
+
+    def trainee(self, checkpoint: str = "best") -> tuple[Supervised, int]:
+        """The trained model with its optimizer, and the step that it was saved at.
+
+        Args:
+            checkpoint: "best", "last" or a step's number.
+
+        Raises:
+            UserError: there is no such checkpoint, or it is damaged or of another model.
+        """
+        trainee = Supervised(self.config, models.build(self.config, self.facts), self.facts)
+        return trainee, Checkpointer(self.directory.checkpoints, trainee).restore_agent(checkpoint)
+
+    def model(self, checkpoint: str = "best") -> keras.Model:
+        """The trained model; classes and characters come as logits."""
+        return self.trainee(checkpoint)[0].model
+
+    def evaluate(self, checkpoint: str = "best", say: Say = silent) -> dict[str, Any]:
+        """Loss, and accuracy, perplexity or error, on the data held out; also saved as evaluation.json in the run.
+
+        Args:
+            checkpoint: "best", "last" or a step's number.
+            say: told what a person may want to know.
+
+        Raises:
+            UserError: there is no such checkpoint, or the data are not there or others than those of the run.
+        """
+        with configure(self.config):
+            trainee, step = self.trainee(checkpoint)
+            data = datasets.load(self.config, say)
+            same(data.facts, self.facts, self.path)
+            values = evaluator(trainee, Pipeline(data.held_out, self.config))()
+        result = {**values, "examples": data.held_out.size, "held_out": bool(self.facts.held_out), "step": step}
+        with contextlib.suppress(OSError):  # a run that cannot be written to can still be evaluated
+            run.replace_text(self.path / "evaluation.json", json.dumps({"checkpoint": checkpoint, **result}) + "\n")
+        return result
+
+    def generate(
+        self,
+        length: int = 400,
+        temperatures: Sequence[float] = (1.0,),
+        prompt: str = "",
+        seed: int = 0,
+        checkpoint: str = "best",
+    ) -> list[str]:
+        """Text that goes on from a prompt, once for each temperature.
+
+        Args:
+            length: characters to write.
+            temperatures: below 1 the likely characters become likelier; 0 takes the likeliest.
+            prompt: what to go on from; if empty, a line's beginning.
+            seed: of the draws.
+            checkpoint: "best", "last" or a step's number.
+
+        Raises:
+            UserError: the run is of another model, or the prompt has characters that its text did not.
+        """
+        if not isinstance(self.config, LSTMConfig):
+            raise UserError(f"run {self.path} is of the model {self.directory.agent}: text comes from lstm alone")
+        vocabulary = self.facts.vocabulary
+        prompt = prompt.lower() if self.config.lowercase else prompt
+        start = encode(prompt or ("\n" if "\n" in vocabulary else vocabulary[0]), vocabulary, "the prompt")
+        with configure(self.config):
+            generator = Generator(self.model(checkpoint), seed)
+            codes = [generator.generate(start, length, temperature) for temperature in temperatures]
+        return ["".join(vocabulary[code] for code in written) for written in codes]
+
+
+def resolve(
+    model: str,
+    data: str | None,
+    *,
+    preset: str = "auto",
+    config: Path | None = None,
+    fields: Mapping[str, Any] | None = None,
+) -> tuple[FitConfig, str | None]:
+    """The config of a supervised run, and the name of the preset that it took.
+
+    Args:
+        model: name of the model.
+        data: name of the data set; None takes the file's.
+        preset: a preset's name, "none", or "auto" for the data set's own where there is one.
+        config: a TOML file.
+        fields: the last word on any field.
+
+    Raises:
+        UserError: an unknown model, data set, preset or field, or a value out of range.
+    """
+    cls = fit_config.config_class(model)
+    from_file = read_toml(config) if config else {}
+    written_for = from_file.pop("model", model)
+    if written_for != model:
+        raise UserError(f"{config} is a config of {written_for}, not of {model}")
+    fields = dict(fields or {})
+    data = data or fields.pop("data", None) or from_file.get("data") or ""
+    if not data:
+        raise UserError(f"name the data set to learn from, such as --data digits; there is {', '.join(fit_config.DATA)}")
+    if data not in fit_config.DATA:
+        raise fit_config.unknown("data set", data, fit_config.DATA)
+    fields["data"] = data
+    known = presets.names(model)
+    taken = (data if data in known else None) if preset == "auto" else None if preset == "none" else preset
+    layers = [(f"preset {taken}", presets.load(model, taken))] if taken else []
+    layers += [(str(config), from_file)] if config else []
+    resolved = build(cls, *layers, ("", fields))
+    places = {name: str(Path(value).absolute()) for name in PATHS if (value := getattr(resolved, name))}
+    return resolved.replace(**places), taken
+
+
+PATHS = ("data_file", "data_dir", "labels")
+"""Fields that are kept as absolute paths, so that a run can be resumed from any folder."""
+
+
+def fit(
+    model: str,
+    data: str | None = None,
+    *,
+    run_dir: str | Path = "runs",
+    preset: str = "auto",
+    config: str | Path | None = None,
+    say: Say = silent,
+    progress: str | None = None,
+    **fields: Any,  # noqa: ANN401 - any field of the model's config
+) -> FitRun:
+    """Train a model on a data set and return its run.
+
+    >>> run = fit("mlp", "digits", epochs=2)  # doctest: +SKIP
+
+    Args:
+        model: name of the model, such as "mlp".
+        data: name of the data set, such as "digits".
+        run_dir: folder in which the run's own folder is made.
+        preset: a preset's name, "none", or "auto" for the data set's own where there is one.
+        config: a TOML file of fields.
+        say: told what a person may want to know.
+        progress: show a progress bar on stderr, behind this label.
+        **fields: any field of the model's config; the last word.
+
+    Raises:
+        UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
+    """
+    resolved, taken = resolve(model, data, preset=preset, config=Path(config) if config else None, fields=fields)
+    with configure(resolved):
+        found = datasets.load(resolved, say)
+        resolved = settled(resolved, found)
+        session = _Session(resolved, found)
+        directory = run.create(Path(run_dir), model, resolved.data, resolved.seed, resolved.to_dict(), verb="fit")
+        run.replace_text(directory.path / FACTS, found.facts.to_json())
+        say(f"preset: {taken}" if taken else "preset: none, the defaults")
+        held = f"{found.facts.held_out:,} held out" if found.facts.held_out else "none held out: evaluated on these"
+        say(f"data: {found.facts.train:,} examples to learn from, {held}")
+        return session.train(directory, say, progress)
+
+
+def fit_seeds(
+    model: str,
+    data: str | None,
+    seeds: Sequence[int],
+    *,
+    say: Say = silent,
+    progress: bool = False,
+    **options: Any,  # noqa: ANN401 - as fit's
+) -> list[FitRun]:
+    """Train a model with several seeds in turn, until one is interrupted; the other arguments are those of `fit`."""
+    runs: list[FitRun] = []
+    for seed in seeds:
+        label = f"seed {seed}: "
+        told = partial(_labelled, say, label)
+        runs.append(fit(model, data, say=told, progress=label if progress else None, seed=seed, **options))
+        if runs[-1].status == "interrupted":
+            break
+    return runs
+
+
+def _labelled(say: Say, label: str, text: str) -> None:
+    say(label + text)
+
+
+def settled(config: FitConfig, data: Data) -> FitConfig:
+    """A config whose intervals and steps are numbers of updates, for these data."""
+    epoch = Pipeline(data.train, config).batches
+    steps = config.steps or config.epochs * epoch
+    every = {name: getattr(config, name) or epoch for name in ("eval_interval", "checkpoint_interval")}
+    return config.replace(steps=steps, **every)
+
+
+def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> FitRun:
+    """Continue a supervised run from its newest good checkpoint, as if it had never stopped.
+
+    Args:
+        path: the run's folder.
+        steps: go on to this many updates instead of the config's.
+        say: told what a person may want to know.
+        progress: show a progress bar on stderr, behind this label.
+
+    Raises:
+        UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read; or its data
+            are others than they were.
+    """
+    before = load(path)
+    config, directory = before.config, before.directory
+    if steps is not None:
+        config = config.replace(steps=steps)
+    ended = directory.info["status"] in ("solved", "stopped")
+    if directory.info["step"] >= config.steps or (steps is None and ended):
+        raise UserError(
+            f"run {directory.path} is {directory.status} at step {directory.info['step']}: give more --steps to go on"
+        )
+    with configure(config):
+        data = datasets.load(config, say)
+        same(data.facts, before.facts, directory.path)
+        return _Session(config, data).train(directory, say, progress, resuming=True)
+
+
+def load(path: str | Path) -> FitRun:
+    """The supervised run at a path, or the newest run below it; UserError where there is none."""
+    directory = run.find(Path(path))
+    directory.require("fit")
+    config = build(
+        fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config())
+    )
+    try:
+        facts = Facts.from_json((directory.path / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{directory.path / FACTS} cannot be read: {error}") from None
+    return FitRun(directory, config, facts)
+
+
+def same(now: Facts, before: Facts, path: Path) -> None:
+    """UserError if the data are no longer what a run was made with."""
+    for name, value in vars(before).items():
+        if getattr(now, name) != value:
+            raise UserError(
+                f"the data of run {path} have changed: {name} was {_short(value)} and is {_short(getattr(now, name))}"
+            )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+class _Session:
+    """All that a run needs in memory, made and checked before its folder exists."""
+
+    def __init__(self, config: FitConfig, data: Data) -> None:
+        self.config, self.data = config, data
+        self.trainee = Supervised(config, models.build(config, data.facts), data.facts)
+        self.pipeline = Pipeline(data.train, config, augmentation(config))
+        self.evaluate = evaluator(self.trainee, Pipeline(data.held_out, config.replace(cache="none")))
+
+    def train(self, directory: RunDirectory, say: Say, progress: str | None, *, resuming: bool = False) -> FitRun:
+        """Train in the run's folder until it ends one way or another."""
+        c = self.config
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(directory.lock())
+            checkpointer = Checkpointer(directory.checkpoints, self.trainee, keep=c.keep_checkpoints)
+            loop = FitLoop(self.trainee, self.pipeline, self.evaluate, checkpointer)
+            if resuming:
+                loop.restore(say)
+                CsvObserver.cut(directory.path, loop.step)
+                directory.write_config(c.to_dict())
+                say(f"resumed at step {loop.step:,}")
+            directory.update(
+                status="running",
+                versions=run.versions(),
+                threads=tf.config.threading.get_intra_op_parallelism_threads(),
+                onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+            )
+            loop.observers = [
+                CsvObserver(directory.path, FIT_METRICS, FIT_EVALUATIONS),
+                TensorBoardObserver(directory.path),
+            ]
+            if c.profile and loop.programs:
+                loop.profiler = Profiler(directory.path, loop.programs.graph, first=1, last=1)
+            if progress is not None:
+                bar = ProgressObserver(c.steps, loop.step, label=progress)
+                loop.observers = [*loop.observers, stack.enter_context(bar)]
+            status = "failed"
+            try:
+                status = loop.run()
+            finally:
+                directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
+        return FitRun(directory, c, self.data.facts)
