@@ -19,6 +19,7 @@ from rlkit.cli.listing import list_
 from rlkit.cli.plot import plot
 from rlkit.cli.render import render
 from rlkit.cli.solve import solve
+from rlkit.cli.tfrecord import tfrecord
 from rlkit.cli.train import train
 from rlkit.errors import UserError, unknown
 
@@ -42,7 +43,7 @@ def cli(debug: bool) -> None:
     del debug
 
 
-for command in (train, solve, compare, evaluate, render, plot, list_, doctor, completion):
+for command in (train, solve, compare, evaluate, render, plot, tfrecord, list_, doctor, completion):
     cli.add_command(command)
 
 
