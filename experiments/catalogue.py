@@ -9,6 +9,7 @@ from rlkit import agents, envs, run
 from rlkit.config import TrainConfig
 from rlkit.errors import unknown
 from rlkit.experiments import presets
+from rlkit.fit_config import MODELS
 
 SOLVERS = {
     "auto": "The planner that fits the model's shape; which and why is said.",
@@ -52,8 +53,8 @@ def env_arguments(env: str) -> dict[str, object]:
 
 
 def preset_names() -> dict[str, list[str]]:
-    """For each agent, the envs that it has a preset for."""
-    return {name: presets.names(name) for name in agents.REGISTRY}
+    """For each agent, the envs that it has a preset for, and for each model, the data sets."""
+    return {name: presets.names(name) for name in (*agents.REGISTRY, *MODELS)}
 
 
 def runs(root: Path) -> list[dict[str, object]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from rlkit import datasets, fit_config, models, run
 from rlkit.checkpoint import Checkpointer
-from rlkit.config import build, read_toml
+from rlkit.config import build
 from rlkit.data import Pipeline, augmentation
-from rlkit.datasets import Data, Facts
 from rlkit.devices import configure
 from rlkit.errors import UserError
-from rlkit.experiments import presets
+from rlkit.experiments.fit_configuration import resolve
+from rlkit.facts import Data, Facts
 from rlkit.fit_config import FitConfig, LSTMConfig
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, CsvObserver, ProgressObserver, TensorBoardObserver
 from rlkit.profiling import Profiler
@@ -124,51 +124,6 @@ class FitRun:
         return ["".join(vocabulary[code] for code in written) for written in codes]
 
 
-def resolve(
-    model: str,
-    data: str | None,
-    *,
-    preset: str = "auto",
-    config: Path | None = None,
-    fields: Mapping[str, Any] | None = None,
-) -> tuple[FitConfig, str | None]:
-    """The config of a supervised run, and the name of the preset that it took.
-
-    Args:
-        model: name of the model.
-        data: name of the data set; None takes the file's.
-        preset: a preset's name, "none", or "auto" for the data set's own where there is one.
-        config: a TOML file.
-        fields: the last word on any field.
-
-    Raises:
-        UserError: an unknown model, data set, preset or field, or a value out of range.
-    """
-    cls = fit_config.config_class(model)
-    from_file = read_toml(config) if config else {}
-    written_for = from_file.pop("model", model)
-    if written_for != model:
-        raise UserError(f"{config} is a config of {written_for}, not of {model}")
-    fields = dict(fields or {})
-    data = data or fields.pop("data", None) or from_file.get("data") or ""
-    if not data:
-        raise UserError(f"name the data set to learn from, such as --data digits; there is {', '.join(fit_config.DATA)}")
-    if data not in fit_config.DATA:
-        raise fit_config.unknown("data set", data, fit_config.DATA)
-    fields["data"] = data
-    known = presets.names(model)
-    taken = (data if data in known else None) if preset == "auto" else None if preset == "none" else preset
-    layers = [(f"preset {taken}", presets.load(model, taken))] if taken else []
-    layers += [(str(config), from_file)] if config else []
-    resolved = build(cls, *layers, ("", fields))
-    places = {name: str(Path(value).absolute()) for name in PATHS if (value := getattr(resolved, name))}
-    return resolved.replace(**places), taken
-
-
-PATHS = ("data_file", "data_dir", "labels")
-"""Fields that are kept as absolute paths, so that a run can be resumed from any folder."""
-
-
 def fit(
     model: str,
     data: str | None = None,
@@ -237,9 +192,9 @@ def _labelled(say: Say, label: str, text: str) -> None:
 def settled(config: FitConfig, data: Data) -> FitConfig:
     """A config whose intervals and steps are numbers of updates, for these data."""
     epoch = Pipeline(data.train, config).batches
-    steps = config.steps or config.epochs * epoch
-    every = {name: getattr(config, name) or epoch for name in ("eval_interval", "checkpoint_interval")}
-    return config.replace(steps=steps, **every)
+    few = -(-config.log_interval // epoch) * epoch  # of a small data set, several epochs
+    every = {name: getattr(config, name) or few for name in ("eval_interval", "checkpoint_interval")}
+    return config.replace(steps=config.steps or config.epochs * epoch, **every)
 
 
 def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> FitRun:
@@ -274,9 +229,7 @@ def load(path: str | Path) -> FitRun:
     """The supervised run at a path, or the newest run below it; UserError where there is none."""
     directory = run.find(Path(path))
     directory.require("fit")
-    config = build(
-        fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config())
-    )
+    config = build(fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     try:
         facts = Facts.from_json((directory.path / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:

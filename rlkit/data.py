@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rlkit.exploration import draws, fraction
 from rlkit.fit_config import FitConfig
-from rlkit.seeding import Purpose, generator
+from rlkit.seeding import Purpose
 
 
 class Source(NamedTuple):
@@ -105,20 +105,26 @@ class Pipeline:
             self._elements = cached.cache("" if config.cache == "memory" else config.cache)
             self._load = None
 
-    def epoch(self, number: int, start: int = 0) -> tf.data.Dataset:
-        """An epoch's batches (x, y), all of B examples, from batch `start` on.
+    def stream(self, step: int) -> tf.data.Dataset:
+        """Batches (x, y), all of B examples, epoch after epoch without end, from the batch of this step on.
 
         Each epoch leaves out the few examples that do not fill a batch, others each time.
         """
-        c, elements = self.config, self._elements
-        if c.shuffle:
-            seed = int(generator(c.seed, Purpose.SHUFFLE, number).integers(2**62))
-            most = min(c.shuffle, self.source.size)
-            elements = elements.shuffle(most, seed=seed, reshuffle_each_iteration=False)
-        batches = self._batched(elements.skip(start * self.batch_size), drop_remainder=True)
+        first, start = divmod(step, self.batches)
+        held, most, size = self.batches * self.batch_size, min(self.config.shuffle, self.source.size), self.batch_size
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            elements = self._elements
+            if most:
+                bits = draws(self.config.seed, Purpose.SHUFFLE, number, [1])
+                elements = elements.shuffle(most, seed=tf.cast(bits[0], tf.int64), reshuffle_each_iteration=False)
+            return elements.take(held).skip(tf.where(number == first, tf.cast(start * size, tf.int64), 0))
+
+        epochs = tf.data.Dataset.range(first, 2**62).flat_map(epoch)
+        batches = self._batched(epochs, drop_remainder=True)
         if self.augmentation:
-            batches = self._augmented(batches, number * self.batches + start)
-        return batches.prefetch(tf.data.AUTOTUNE) if c.prefetch else batches
+            batches = self._augmented(batches, step)
+        return batches.prefetch(tf.data.AUTOTUNE) if self.config.prefetch else batches
 
     def once(self) -> tf.data.Dataset:
         """Every example once, in order and as it is; the last batch may be smaller."""

@@ -37,8 +37,12 @@ class FitConfig(Config):
     patience: int = option(0, "Stop after this many evaluations that are no better than the best; 0: never.", low=0)
     target_accuracy: float | None = option(None, "Stop once an evaluation's accuracy reaches this.", low=0, high=1)
     log_interval: int = option(100, "Updates between two rows of metrics.csv.", low=1, group="logging")
-    eval_interval: int = option(0, "Updates between evaluations; 0: after each epoch.", low=0, group="logging")
-    checkpoint_interval: int = option(0, "Updates between checkpoints; 0: after each epoch.", low=0, group="logging")
+    eval_interval: int = option(
+        0, "Updates between evaluations; 0: after epochs, log_interval apart at least.", low=0, group="logging"
+    )
+    checkpoint_interval: int = option(
+        0, "Updates between checkpoints; 0: as evaluations by default.", low=0, group="logging"
+    )
     style: Literal["functional", "sequential", "subclass"] = option(
         "functional", "Which of Keras' styles builds the model; all make the same one.", group="model"
     )

@@ -232,7 +232,6 @@ class SteppingLoop(AgentLoop):
         clock = Clock(*tf.unstack(counts(self.step, self.episode)))
         row: dict[str, float | None] = {
             "episode": self.episode,
-            "episode": self.episode,
             "updates": self.rounds * self.updates,
             **{name: float(value) for name, value in self.agent.scalars(clock).items()},
         }

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from rlkit.custom import Linear
-from rlkit.datasets import Facts
 from rlkit.errors import UserError
+from rlkit.facts import Facts
 from rlkit.fit_config import CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, MobileNetConfig
 from rlkit.networks import OneHot
 from rlkit.seeding import Purpose, key

@@ -118,9 +118,7 @@ class RunDirectory:
             yield
 
 
-def create(
-    root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any], verb: str = "train"
-) -> RunDirectory:
+def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any], verb: str = "train") -> RunDirectory:
     """Make a new run's folder, root/ENV/AGENT/TIME-seedN, or root/DATA/MODEL/TIME-seedN for the verb fit.
 
     Raises:

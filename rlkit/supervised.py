@@ -17,8 +17,8 @@ from rlkit.base_loop import Loop
 from rlkit.checkpoint import Checkpointer
 from rlkit.custom import MeanSquaredError, correct
 from rlkit.data import Pipeline
-from rlkit.datasets import Facts
 from rlkit.errors import UserError
+from rlkit.facts import Facts
 from rlkit.fit_config import FitConfig
 from rlkit.metrics import Observer
 from rlkit.optimizers import clipped
@@ -94,7 +94,7 @@ class Programs:
 
     def __init__(self, trainee: Supervised, pipeline: Pipeline, jit: bool) -> None:
         self.traces = 0
-        spec = pipeline.epoch(0).element_spec
+        spec = pipeline.stream(0).element_spec
         self._update = tf.function(trainee.update, input_signature=spec, jit_compile=jit)
 
         @tf.function(input_signature=[tf.data.IteratorSpec(spec), tf.TensorSpec([], tf.int64)])
@@ -116,8 +116,6 @@ class Programs:
 def evaluator(trainee: Supervised, pipeline: Pipeline) -> Callable[[], dict[str, float]]:
     """A compiled pass over every example of a pipeline."""
     batches = pipeline.once()
-    if not len(batches.element_spec[0].shape):
-        raise ValueError("the pipeline's batches have no shape")
 
     @tf.function
     def measure() -> tf.Tensor:
@@ -153,27 +151,25 @@ class FitLoop(Loop):
         super().__init__(trainee.config, checkpointer, observers)
         self.trainee, self.pipeline, self.evaluate = trainee, pipeline, evaluate
         self.programs = Programs(trainee, pipeline, self.config.jit) if self.config.loop == "compiled" else None
-        self._batches: tuple[int, Iterator[Any]] | None = None
+        self._batches: Iterator[Any] | None = None
         self._sums, self._summed, self._stale = np.zeros(len(trainee.metrics)), 0, 0
         if self.config.loop == "keras":
             metrics = [] if trainee.numbers else ["accuracy"]
             trainee.model.compile(trainee.optimizer, trainee.loss, metrics=metrics, jit_compile=self.config.jit)
 
     def _cycle(self) -> bool:
-        """The updates up to the next step that is due, or the epoch's end."""
-        epoch, start = divmod(self.step, self.pipeline.batches)
-        updates = min(self.due() - self.step, self.pipeline.batches - start)
+        """The updates up to the next step that is due."""
+        updates = self.due() - self.step
         if self.profiler:
             self.profiler.round(self.step)
         try:
-            sums = self._fit(epoch, start, updates) if self.config.loop == "keras" else self._advance(updates)
+            sums = self._fit(updates) if self.config.loop == "keras" else self._advance(updates)
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError) as error:
             found = self.pipeline.source.diagnose()
             if found is None:
                 raise
             raise UserError(f"{found}; the last good checkpoint is of step {self.saved_at}") from error
         self.step += updates
-        self.episode = self.step // self.pipeline.batches
         if not math.isfinite(sums[0]):
             raise self._diverged(float(sums[0]) / updates)
         self._sums += sums
@@ -181,18 +177,15 @@ class FitLoop(Loop):
         return True
 
     def _advance(self, updates: int) -> np.ndarray:
-        epoch, start = divmod(self.step, self.pipeline.batches)
-        if self._batches is None or self._batches[0] != epoch:
-            self._batches = epoch, iter(self.pipeline.epoch(epoch, start))
-        batches = self._batches[1]
+        if self._batches is None:
+            self._batches = iter(self.pipeline.stream(self.step))
         if self.programs:
-            sums: np.ndarray = self.programs.advance(batches, tf.constant(updates, tf.int64)).numpy()
-            return sums
-        return np.sum([self.trainee.update(*next(batches)).numpy() for _ in range(updates)], axis=0)
+            return np.asarray(self.programs.advance(self._batches, tf.constant(updates, tf.int64)))
+        return np.asarray(sum(self.trainee.update(*next(self._batches)) for _ in range(updates)))
 
-    def _fit(self, epoch: int, start: int, updates: int) -> np.ndarray:
+    def _fit(self, updates: int) -> np.ndarray:
         """Keras' own loop, which does not tell the gradient's norm."""
-        batches = self.pipeline.epoch(epoch, start).take(updates)
+        batches = self.pipeline.stream(self.step).take(updates)
         history = self.trainee.model.fit(batches, verbose=0, shuffle=False).history
         known = [history[name][0] if name in history else math.nan for name in self.trainee.metrics]
         return np.array(known) * updates

@@ -54,7 +54,9 @@ def read(path: Path, target: str = "", task: Task = "auto") -> Table:
         if not word:
             raise UserError(f"{path}, line {number}: no value in the column {target}")
     if task == "classification" or (task == "auto" and _are_classes(words)):
-        classes = sorted(set(words), key=lambda word: (not _is_number(word), float(word) if _is_number(word) else 0, word))
+        classes = sorted(
+            set(words), key=lambda word: (not _is_number(word), float(word) if _is_number(word) else 0, word)
+        )
         if len(classes) < 2:
             raise UserError(f"{path}: the column {target} has only one class, {classes[0]}")
         targets = np.array([classes.index(word) for word in words])

@@ -136,7 +136,11 @@ class TabularLoop(AgentLoop):
     def _row(self) -> dict[str, float | None]:
         returns, lengths, ended, errors, updates = self.agent.sums
         self.updates += int(updates)
-        row: dict[str, float | None] = {"episode": self.episode, "updates": self.updates, **self.agent.scalars(Clock(self.step, self.episode))}
+        row: dict[str, float | None] = {
+            "episode": self.episode,
+            "updates": self.updates,
+            **self.agent.scalars(Clock(self.step, self.episode)),
+        }
         if ended:
             row |= {"episode_return": returns / ended, "episode_length": lengths / ended}
         if updates:

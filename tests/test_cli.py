@@ -24,7 +24,7 @@ from gymnasium.error import DeprecatedEnv
 import rlkit
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.cli import main
-from rlkit.cli.train import parse_seeds
+from rlkit.cli.fields import parse_seeds
 from rlkit.config import TrainConfig
 from rlkit.errors import UserError
 from rlkit.metrics import ProgressObserver

@@ -15,6 +15,8 @@ from rlkit.cli.compare import compare
 from rlkit.cli.completion import completion
 from rlkit.cli.doctor import doctor
 from rlkit.cli.evaluate import evaluate
+from rlkit.cli.fit import fit
+from rlkit.cli.generate import generate
 from rlkit.cli.listing import list_
 from rlkit.cli.plot import plot
 from rlkit.cli.render import render
@@ -43,7 +45,7 @@ def cli(debug: bool) -> None:
     del debug
 
 
-for command in (train, solve, compare, evaluate, render, plot, tfrecord, list_, doctor, completion):
+for command in (train, solve, fit, compare, evaluate, render, plot, generate, tfrecord, list_, doctor, completion):
     cli.add_command(command)
 
 

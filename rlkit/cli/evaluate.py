@@ -1,4 +1,4 @@
-"""rlkit evaluate RUN: greedy episodes."""
+"""rlkit evaluate RUN: greedy episodes of an agent, or a supervised model on the data held out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_options, count, json_option, print_json, quiet_import, run_argument
+from rlkit.cli.common import checkpoint_options, count, json_option, print_json, quiet_import, run_argument, say
 
 
-@click.command(short_help="Report the returns of greedy episodes.")
+@click.command(short_help="Report returns of greedy episodes, or accuracy on held-out data.")
 @run_argument
 @click.option("--episodes", default=100, show_default=True, type=count("--episodes"), help="How many.")
 @checkpoint_options
 @json_option
 def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, as_json: bool) -> None:
-    """Play greedy episodes with a run's agent and report their returns."""
+    """Play greedy episodes with a run's agent, or try a supervised run's model on the data held out."""
     from rlkit.run import find
 
-    find(run)
+    if find(run).verb == "fit":
+        _held_out(run, checkpoint, as_json)
+        return
     with quiet_import():
         from rlkit.experiments.training import load
     loaded = load(run)
@@ -30,3 +32,18 @@ def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, as_json: bool
     click.echo(f"{loaded.path}, {checkpoint} agent, of step {result.step:,}")
     click.echo(f"mean return {result.mean:.1f} over {episodes} episodes, 95% interval {low:.1f} to {high:.1f}")
     click.echo(f"standard deviation {result.std:.1f}, lowest {min(result.returns):g}, highest {max(result.returns):g}")
+
+
+def _held_out(run: Path, checkpoint: str, as_json: bool) -> None:
+    """A supervised model on the data held out."""
+    from rlkit.cli.fit import described
+
+    with quiet_import():
+        from rlkit.experiments.fitting import load
+    loaded = load(run)
+    result = loaded.evaluate(checkpoint, say)
+    if as_json:
+        print_json({"run": str(loaded.path), **result})
+    else:
+        click.echo(f"{loaded.path}, {checkpoint} model, of step {result['step']:,}")
+        click.echo(described(result))

@@ -8,24 +8,29 @@ import click
 
 from rlkit.cli.common import Name, json_option, print_json
 
-KINDS = ("agents", "solvers", "envs", "presets", "runs")
+KINDS = ("agents", "solvers", "envs", "models", "datasets", "presets", "runs")
 
 
-@click.command("list", short_help="List agents, solvers, envs, presets, runs.")
+@click.command("list", short_help="List agents, solvers, envs, models, data sets, presets, runs.")
 @click.argument("kind", type=Name("kind", KINDS), required=False)
 @click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs are.")
 @json_option
 def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:
-    """List agents, solvers, envs, presets or runs; all but the envs without a name."""
+    """List agents, solvers, envs, models, data sets, presets or runs; all but the envs without a name."""
     from rlkit.experiments import catalogue
+    from rlkit.fit_config import DATA, MODELS
 
-    kinds = (kind,) if kind else ("agents", "solvers", "presets", "runs")
+    kinds = (kind,) if kind else tuple(name for name in KINDS if name != "envs")
     found: dict[str, object] = {}
     for name in kinds:
         if name == "agents":
             found[name] = catalogue.agent_summaries()
         elif name == "solvers":
             found[name] = catalogue.SOLVERS
+        elif name == "models":
+            found[name] = {model: entry.summary for model, entry in MODELS.items()}
+        elif name == "datasets":
+            found[name] = DATA
         elif name == "envs":
             found[name] = catalogue.env_names()
         elif name == "presets":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,23 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from rlkit.cli.common import (
-    FieldOption,
-    FieldType,
     Grouped,
     Help,
-    complete_env,
     count,
     env_options,
     json_option,
-    literal,
     print_json,
     quiet_import,
     say,
 )
+from rlkit.cli.fields import field_options, parse_seeds, parse_settings, run_options
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
-    from rlkit.config import TrainConfig
     from rlkit.experiments.training import Run
 
 GROUPS = {"env": "Env", "training": "Training", "agent": "Agent", "logging": "Logging", "device": "Device"}
@@ -110,24 +104,7 @@ def agent_command(agent: str, env: str | None) -> click.Command:
 
     options: list[click.Parameter] = [
         *field_options(config_class(agent)),
-        click.Option(
-            ["--preset"], default="auto", show_default=True, help="A preset's name, none, or auto: the env's."
-        ),
-        click.Option(
-            ["--config", "file"],
-            type=click.Path(path_type=Path),
-            help="TOML file of fields; flags go before it.",
-        ),
-        click.Option(["--set", "settings"], multiple=True, metavar="NAME=VALUE", help="Set any field by name."),
-        click.Option(["--seeds"], help="Train several seeds, such as 0-9 or 0,3,5.", metavar="A-B"),
-        click.Option(
-            ["--run-dir"],
-            default="runs",
-            show_default=True,
-            type=click.Path(path_type=Path),
-            help="Where the run's folder is made.",
-        ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
+        *run_options("env"),
     ]
     of_env = env_options(env, options) if env else []
     options += of_env
@@ -139,42 +116,6 @@ def agent_command(agent: str, env: str | None) -> click.Command:
         start(agent, values, {str(option.name) for option in of_env})
 
     return AgentCommand(agent, params=options, callback=callback, help=text, short_help=agent_summaries()[agent])
-
-
-def field_options(cls: type[TrainConfig]) -> list[FieldOption]:
-    """An option for each field of a config, except the table of env arguments."""
-    hints = typing.get_type_hints(cls)
-    made = []
-    for field in dataclasses.fields(cls):
-        if field.name == "env_args":
-            continue
-        flag, hint = "--" + field.name.replace("_", "-"), hints[field.name]
-        default = field.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        text = field.metadata["help"]
-        if field.name != "env":
-            text += f"  [{'none' if default is None else str(shown).lower() if hint is bool else shown}]"
-        if hint is bool:
-            made.append(
-                FieldOption(
-                    [f"{flag}/--no-{flag[2:]}", field.name],
-                    default=None,
-                    help=text,
-                    group=field.metadata["group"],
-                )
-            )
-        else:
-            made.append(
-                FieldOption(
-                    [flag, field.name],
-                    type=FieldType(flag, hint, field.metadata),
-                    default=None,
-                    help=text,
-                    group=field.metadata["group"],
-                    shell_complete=complete_env if field.name == "env" else None,
-                )
-            )
-    return made
 
 
 def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
@@ -201,36 +142,6 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
     else:
         runs = training.train_seeds(agent, env, seeds, progress=True, **common)
     conclude(runs, own["as_json"])
-
-
-def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
-    """``name=value`` words as fields; ``env_args.name=value`` reaches the env."""
-    fields: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise UserError(f"--set {setting} is not NAME=VALUE, such as gamma=0.98")
-        if name.startswith("env_args."):
-            fields.setdefault("env_args", {})[name.removeprefix("env_args.")] = literal(value)
-        else:
-            fields[name.replace("-", "_")] = value
-    return fields
-
-
-def parse_seeds(text: str) -> list[int]:
-    """``0-3,7`` as [0, 1, 2, 3, 7]."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = [first, last if dash else first]
-        if not all(end.isdecimal() and len(end) < 11 and int(end) < 2**31 for end in ends) or int(ends[1]) < int(
-            ends[0]
-        ):
-            raise UserError(f"--seeds is {text!r}, expected numbers below 2^31 such as 0-9 or 0,3,5")
-        seeds += range(int(ends[0]), int(ends[1]) + 1)
-    if len(set(seeds)) != len(seeds):
-        raise UserError(f"--seeds is {text!r}, which names a seed twice")
-    return seeds
 
 
 def conclude(runs: list[Run], as_json: bool) -> None:

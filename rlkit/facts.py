@@ -1,0 +1,125 @@
+"""What a model must know of its data, how examples are held out, and arrays as a source of examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rlkit.data import Source
+from rlkit.errors import UserError
+from rlkit.fit_config import FitConfig, MobileNetConfig
+from rlkit.seeding import Purpose, generator
+
+Say = Callable[[str], None]
+Pair = tuple[np.ndarray, np.ndarray]
+"""Inputs and targets, row by row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a model must know of its data, and what tells them from others."""
+
+    kind: Literal["classes", "numbers", "text"]
+    """What is predicted: one of some classes, a number, or the next character."""
+    shape: tuple[int, ...]
+    """Of an input; of text, the length that is trained on."""
+    train: int
+    """Examples to learn from."""
+    held_out: int
+    """Examples to evaluate on; 0: the ones learned from."""
+    classes: tuple[str, ...] = ()
+    vocabulary: str = ""
+    """Of text: its characters, sorted."""
+    mean: tuple[float, ...] = ()
+    """Of a table's inputs, which the model itself brings to mean 0 and standard deviation 1."""
+    deviation: tuple[float, ...] = ()
+    target_mean: float = 0.0
+    """Of a table's targets, which are learned at mean 0 and standard deviation 1."""
+    target_deviation: float = 1.0
+
+    def to_json(self) -> str:
+        """As text, for a file."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts:
+        """The inverse of `to_json`; ValueError, TypeError or KeyError for anything else."""
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in json.loads(text).items()}
+        return cls(**values)
+
+
+class Data(NamedTuple):
+    """A data set, split."""
+
+    train: Source
+    held_out: Source
+    facts: Facts
+
+
+def split(labels: np.ndarray, share: float) -> np.ndarray:
+    """Which examples are held out, [n] bool: the same share of each class, the same ones each time."""
+    held = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = generator(0, Purpose.SPLIT, int(label)).permutation(len(members))
+        held[members[order[: round(share * len(members))]]] = True
+    return held
+
+
+def classified(train: Pair, held_out: Pair, classes: tuple[str, ...]) -> Data:
+    """Classified arrays: inputs uint8, of which 255 becomes 1, or float; labels from 0."""
+    shape, sizes = train[0].shape[1:], (len(train[0]), len(held_out[0]))
+    facts = Facts(kind="classes", shape=shape, classes=classes, train=sizes[0], held_out=sizes[1])
+    return arrays(train, held_out, facts)
+
+
+def arrays(train: Pair, held_out: Pair, facts: Facts) -> Data:
+    """Arrays in memory; UserError if none are left to learn from."""
+    if not len(train[0]):
+        raise UserError("nothing is left to learn from: a smaller holdout leaves more")
+    return Data(held(*train), held(*(held_out if len(held_out[0]) else train)), facts)
+
+
+def held(inputs: np.ndarray, targets: np.ndarray) -> Source:
+    """A source of arrays in memory."""
+    x, y = tf.constant(inputs), tf.constant(targets, tf.int32 if targets.dtype.kind in "iu" else tf.float32)
+
+    def collect(places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return scaled(tf.gather(x, places)), tf.gather(y, places)
+
+    return Source(tf.data.Dataset.range(len(inputs)), len(inputs), collect=collect)
+
+
+def scaled(inputs: tf.Tensor) -> tf.Tensor:
+    """As float32, in which 255 of uint8 is 1."""
+    return tf.cast(inputs, tf.float32) / (255.0 if inputs.dtype == tf.uint8 else 1.0)
+
+
+def in_order(inputs: np.ndarray, targets: np.ndarray, share: float) -> tuple[Pair, Pair]:
+    """The end of the arrays is held out."""
+    first = len(inputs) - round(share * len(inputs))
+    return (inputs[:first], targets[:first]), (inputs[first:], targets[first:])
+
+
+def named_file(config: FitConfig) -> Path:
+    """The data set's file; UserError if none is named."""
+    if not config.data_file:
+        raise UserError(f"the data set {config.data} is read from a file: name it with --data-file")
+    return Path(config.data_file)
+
+
+def own_size(config: FitConfig, otherwise: int) -> int:
+    """Height and width that a model takes where no other is asked for."""
+    return 96 if isinstance(config, MobileNetConfig) else otherwise
+
+
+def image_size_of(config: FitConfig) -> tuple[int, int, int]:
+    """Height, width and channels that images from files get."""
+    side = config.image_size or own_size(config, 64)
+    return side, side, 3
