@@ -5,6 +5,7 @@ A set of N files is NAME.tfrecord, or NAME-00000-of-0000N.tfrecord and so on, an
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -73,7 +74,7 @@ class Records:
 
         Raises:
             tf.errors.DataLossError: when it runs, a record is damaged.
-            tf.errors.InvalidArgumentError: when it runs, there are fewer or more records than the schema says, as
+            tf.errors.FailedPreconditionError: when it runs, there are fewer or more records than the schema says, as
                 in a file that was cut between two.
         """
         kept = {damage.file: damage.number - 1 for damage in damaged}
@@ -93,18 +94,9 @@ class Records:
         Raises:
             tf.errors.InvalidArgumentError: when it runs, an example is not as the schema says.
         """
-        serialized = tf.convert_to_tensor(serialized)
-        lead = tf.shape(serialized)  # [0] or [1]
         spec = {name: _spec(feature) for name, feature in self.schema.features.items()}
         read = tf.io.parse_example(serialized, spec)
-        parsed = {}
-        for name, feature in self.schema.features.items():
-            values = tf.reshape(
-                _restore(read[name], feature), tf.concat([lead, tf.constant(feature.shape, tf.int32)], 0)
-            )
-            values.set_shape([*serialized.shape, *feature.shape])
-            parsed[name] = values
-        return parsed
+        return {name: _restore(read[name], feature) for name, feature in self.schema.features.items()}
 
 
 def _open(name: tf.Tensor | str, compression: Compression) -> tf.data.Dataset:
@@ -119,14 +111,17 @@ def _spec(feature: Feature) -> tf.io.FixedLenFeature:
 
 
 def _restore(values: tf.Tensor, feature: Feature) -> tf.Tensor:
-    """Values of the feature's type; those from bytes in one last axis."""
+    """Parsed values with the feature's type and shape."""
     if feature.dtype == "string":
         return values
     if feature.kind != "bytes":
         return tf.cast(values, feature.dtype)
-    if feature.dtype == "uint64":  # which decode_raw does not know
-        return tf.bitcast(tf.io.decode_raw(values, tf.int64), tf.uint64)
-    return tf.io.decode_raw(values, feature.dtype)
+    raw = tf.io.decode_raw(values, tf.int64 if feature.dtype == "uint64" else feature.dtype)
+    # Said outright: in a pipeline, TensorFlow may leave out a reshape, and with it the check of the size.
+    raw = tf.ensure_shape(raw, [*values.shape, math.prod(feature.shape)])
+    shaped = tf.reshape(raw, tf.concat([tf.shape(values), tf.constant(feature.shape, tf.int32)], 0))
+    shaped.set_shape([*values.shape, *feature.shape])
+    return tf.bitcast(shaped, tf.uint64) if feature.dtype == "uint64" else shaped  # which decode_raw does not know
 
 
 def shard_names(stem: str, count: int) -> list[str]:

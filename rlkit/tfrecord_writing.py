@@ -221,7 +221,6 @@ def _kept(value: bytes | np.ndarray, feature: Feature) -> tf.train.Feature:
         if not isinstance(value, bytes):
             value = value.astype(value.dtype.newbyteorder("<")).tobytes()
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    numbers = np.ravel(value).tolist()
     if feature.kind == "float":
-        return tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(value).tolist()))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=np.ravel(value).astype(np.int64).tolist()))
