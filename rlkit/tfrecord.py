@@ -6,6 +6,7 @@ A set of N files is NAME.tfrecord, or NAME-00000-of-0000N.tfrecord and so on, an
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -80,7 +81,7 @@ class Records:
         kept = {damage.file: damage.number - 1 for damage in damaged}
         counts = [kept.get(file, -1) for file in self.files]  # -1: all
         size = sum(n if count < 0 else count for n, count in zip(self.schema.records, counts, strict=True))
-        names = tf.constant([str(file) for file in self.files])
+        names = tf.constant([os.fsencode(file) for file in self.files])
         files = tf.data.Dataset.from_tensor_slices((names, tf.constant(counts, tf.int64)))
         records = files.flat_map(lambda name, count: _open(name, self.schema.compression).take(count))
         return records.apply(tf.data.experimental.assert_cardinality(size))
@@ -99,7 +100,7 @@ class Records:
         return {name: _restore(read[name], feature) for name, feature in self.schema.features.items()}
 
 
-def _open(name: tf.Tensor | str, compression: Compression) -> tf.data.Dataset:
+def _open(name: tf.Tensor | bytes, compression: Compression) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(name, "" if compression == "none" else compression.upper())
 
 
@@ -198,7 +199,7 @@ def _damage(records: Records, file: Path, size: int) -> Damage | None:
     def longer(count: tf.Tensor, element: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> tf.Tensor:
         return tf.where(element[0] == count, count + 1, count)  # only while no record is left out
 
-    rows = _open(str(file), records.schema.compression)
+    rows = _open(os.fsencode(file), records.schema.compression)
     parsed = rows.enumerate().map(lambda index, row: (index, records.parse(row)), tf.data.AUTOTUNE)
     good = int(parsed.ignore_errors().reduce(np.int64(0), longer))
     if good > size:

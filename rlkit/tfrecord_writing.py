@@ -201,7 +201,7 @@ def write(
 def _write_file(path: Path, source: Source, run: np.ndarray, compression: Compression) -> None:
     """One file, with the records of these indices, safe on the disk."""
     options = tf.io.TFRecordOptions("" if compression == "none" else compression.upper())
-    with tf.io.TFRecordWriter(str(path), options) as writer:
+    with tf.io.TFRecordWriter(os.fsencode(path), options) as writer:
         for index in run.tolist():
             writer.write(serialize(source.record(index), source.features))
     with path.open("rb") as file:

@@ -920,6 +920,21 @@ def test_force_replaces(rl: Command) -> None:
     assert rl("read", "a.tfrecord").out.startswith("a.tfrecord: 3 records in 2 files\n")
 
 
+def test_names_of_any_bytes_are_written_read_and_shown(rl: Command, photos: Path) -> None:
+    name = os.fsdecode(b"a \xff.tfrecord")
+    try:
+        shutil.copy(photos / "ant" / "0 ü.png", os.fsdecode(bytes(photos / "ant") + b"/\xff.png"))
+    except OSError:
+        pytest.skip("this file system has only UTF-8 names")
+    said = rl("write", "photos", name, "--shards", 2)
+    assert said.out == "a \ufffd.tfrecord: 10 records in 2 files\nnext: rlkit tfrecord read 'a \ufffd.tfrecord'\n"
+    said = rl("read", name, "--limit", 10, "--to", "back")
+    assert said.code == 0
+    assert "file ant/\ufffd.png\n" in said.out
+    assert files_below(Path("back")) == files_below(photos)
+    assert json.loads(rl("read", name, "--json").out)["file"] == name
+
+
 @pytest.mark.parametrize("words", [["--help"], ["write", "--help"], ["read", "--help"]])
 def test_help_loads_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (

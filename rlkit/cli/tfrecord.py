@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,8 @@ def write(
     tfrecord_writing.targets(file, shards, force)  # before every image is looked at
     opened = tfrecord_writing.open_source(source, labels, on_error, say)
     records = tfrecord_writing.write(opened, file, shards, compression, force)
-    click.echo(f"{file}: {size(records)}")
-    click.echo(f"next: rlkit tfrecord read {file}")
+    click.echo(printable(f"{file}: {size(records)}"))
+    click.echo(printable(f"next: rlkit tfrecord read {shlex.quote(str(file))}"))
 
 
 @tfrecord.command(short_help="What TFRecord files hold.")
@@ -111,7 +112,7 @@ def read(file: Path, limit: int, on_error: OnError, folder: Path | None, as_json
         return
     show(file, records, found)
     if written:
-        click.echo(written)
+        click.echo(printable(str(written)))
 
 
 def first(records: Records, limit: int, damaged: list[Damage]) -> list[dict[str, int | float | str]]:
@@ -167,7 +168,8 @@ def summary(file: Path, records: Records, damaged: list[Damage]) -> dict[str, An
 
 def show(file: Path, records: Records, found: dict[str, Any]) -> None:
     """The same for people."""
-    click.echo(f"{file}: {size(records)}" + (f", {found['readable']:,} readable" * (found["readable"] < records.size)))
+    lost = f", {found['readable']:,} readable" if found["readable"] < records.size else ""
+    click.echo(printable(f"{file}: {size(records)}{lost}"))
     click.echo("features:")
     table([(name, kept(feature)) for name, feature in records.schema.features.items()])
     if found["classes"]:
