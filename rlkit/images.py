@@ -212,7 +212,7 @@ def _reason(path: str) -> str:
         text = str(error.message).rpartition("}} ")[2].partition(" [Op:")[0].rstrip(".")
         if "jpeg::Uncompress" in text:
             return "invalid or truncated JPEG data"
-        return text[:1].lower() + text[1:]
+        return (text[:1].lower() + text[1:]).replace(". ", ": ")
     return ""
 
 

@@ -5,101 +5,26 @@ A set of N files is NAME.tfrecord, or NAME-00000-of-0000N.tfrecord and so on, an
 
 from __future__ import annotations
 
-import json
+import math
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rlkit.errors import UserError
-
-FORMAT = 1
-"""Version of the schema's layout; a later one is refused."""
+from rlkit.tfrecord_schema import Compression, Feature, Schema
 
 ENDING = ".tfrecord"
 SCHEMA_ENDING = ".schema.json"
 
-Kind = Literal["bytes", "float", "int64"]
-Compression = Literal["none", "gzip"]
-TYPES: Mapping[str, Kind] = {
-    "string": "bytes",
-    "uint8": "bytes",  # a single one is an int64 feature
-    "bool": "int64",
-    **dict.fromkeys(("int8", "int16", "int32", "int64", "uint16", "uint32"), "int64"),
-    "uint64": "bytes",  # half of its values are no int64
-    "float32": "float",
-    "float16": "bytes",
-    "float64": "bytes",  # a float feature keeps only 32 bits
-}
-"""How values of each type are kept; "string" is a file's content or text, and bytes of others are little-endian."""
-
 BATCH = 256
 """Records that are parsed at once where all of them are wanted."""
-
-
-class Feature(NamedTuple):
-    """What a record has under a name: how it is kept, and the type and shape that it is restored to."""
-
-    kind: Kind
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What the files of a set hold.
-
-    Attributes:
-        features: by name.
-        records: how many are in each file.
-        compression: of each file.
-        classes: names of what the feature `label` counts, if it counts any.
-    """
-
-    features: Mapping[str, Feature]
-    records: tuple[int, ...]
-    compression: Compression = "none"
-    classes: tuple[str, ...] = field(default=())
-
-    def to_json(self) -> str:
-        """The text of a schema's file."""
-        features = {name: feature._asdict() for name, feature in self.features.items()}
-        return json.dumps({"format": FORMAT, **asdict(self), "features": features}, indent=2) + "\n"
-
-    @classmethod
-    def load(cls, path: Path) -> Schema:
-        """Read a schema's file; UserError if it is none."""
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["format"] > FORMAT:
-                raise UserError(f"schema {path} is of a newer version of rlkit: update rlkit")
-            features = {name: _feature(**values) for name, values in kept["features"].items()}
-            records, classes = tuple(kept["records"]), tuple(kept["classes"])
-            _expect(bool(records) and all(isinstance(n, int) and n >= 0 for n in records), "records")
-            _expect(all(isinstance(name, str) for name in classes), "classes")
-            _expect(kept["compression"] in ("none", "gzip"), "compression")
-        except OSError as error:
-            raise UserError(f"schema {path} cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is no schema of TFRecord files: {error}") from None
-        return cls(features, records, kept["compression"], classes)
-
-
-def _feature(kind: Kind, dtype: str, shape: list[Any]) -> Feature:
-    """A feature from a file, checked."""
-    _expect(dtype in TYPES and (kind == TYPES[dtype] or (kind == "int64" and dtype == "uint8")), f"{kind} of {dtype}")
-    _expect(all(isinstance(n, int) and n >= 0 for n in shape), f"shape {shape}")
-    return Feature(kind, dtype, tuple(shape))
-
-
-def _expect(right: bool, what: str) -> None:
-    if not right:
-        raise ValueError(f"unexpected {what}")
 
 
 class Damage(NamedTuple):
@@ -150,13 +75,13 @@ class Records:
 
         Raises:
             tf.errors.DataLossError: when it runs, a record is damaged.
-            tf.errors.InvalidArgumentError: when it runs, there are fewer or more records than the schema says, as
+            tf.errors.FailedPreconditionError: when it runs, there are fewer or more records than the schema says, as
                 in a file that was cut between two.
         """
         kept = {damage.file: damage.number - 1 for damage in damaged}
         counts = [kept.get(file, -1) for file in self.files]  # -1: all
         size = sum(n if count < 0 else count for n, count in zip(self.schema.records, counts, strict=True))
-        names = tf.constant([str(file) for file in self.files])
+        names = tf.constant([os.fsencode(file) for file in self.files])
         files = tf.data.Dataset.from_tensor_slices((names, tf.constant(counts, tf.int64)))
         records = files.flat_map(lambda name, count: _open(name, self.schema.compression).take(count))
         return records.apply(tf.data.experimental.assert_cardinality(size))
@@ -170,21 +95,12 @@ class Records:
         Raises:
             tf.errors.InvalidArgumentError: when it runs, an example is not as the schema says.
         """
-        serialized = tf.convert_to_tensor(serialized)
-        lead = tf.shape(serialized)  # [0] or [1]
         spec = {name: _spec(feature) for name, feature in self.schema.features.items()}
         read = tf.io.parse_example(serialized, spec)
-        parsed = {}
-        for name, feature in self.schema.features.items():
-            values = tf.reshape(
-                _restore(read[name], feature), tf.concat([lead, tf.constant(feature.shape, tf.int32)], 0)
-            )
-            values.set_shape([*serialized.shape, *feature.shape])
-            parsed[name] = values
-        return parsed
+        return {name: _restore(read[name], feature) for name, feature in self.schema.features.items()}
 
 
-def _open(name: tf.Tensor | str, compression: Compression) -> tf.data.Dataset:
+def _open(name: tf.Tensor | bytes, compression: Compression) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(name, "" if compression == "none" else compression.upper())
 
 
@@ -196,14 +112,17 @@ def _spec(feature: Feature) -> tf.io.FixedLenFeature:
 
 
 def _restore(values: tf.Tensor, feature: Feature) -> tf.Tensor:
-    """Values of the feature's type; those from bytes in one last axis."""
+    """Parsed values with the feature's type and shape."""
     if feature.dtype == "string":
         return values
     if feature.kind != "bytes":
         return tf.cast(values, feature.dtype)
-    if feature.dtype == "uint64":  # which decode_raw does not know
-        return tf.bitcast(tf.io.decode_raw(values, tf.int64), tf.uint64)
-    return tf.io.decode_raw(values, feature.dtype)
+    raw = tf.io.decode_raw(values, tf.int64 if feature.dtype == "uint64" else feature.dtype)
+    # Said outright: in a pipeline, TensorFlow may leave out a reshape, and with it the check of the size.
+    raw = tf.ensure_shape(raw, [*values.shape, math.prod(feature.shape)])
+    shaped = tf.reshape(raw, tf.concat([tf.shape(values), tf.constant(feature.shape, tf.int32)], 0))
+    shaped.set_shape([*values.shape, *feature.shape])
+    return tf.bitcast(shaped, tf.uint64) if feature.dtype == "uint64" else shaped  # which decode_raw does not know
 
 
 def shard_names(stem: str, count: int) -> list[str]:
@@ -280,7 +199,7 @@ def _damage(records: Records, file: Path, size: int) -> Damage | None:
     def longer(count: tf.Tensor, element: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> tf.Tensor:
         return tf.where(element[0] == count, count + 1, count)  # only while no record is left out
 
-    rows = _open(str(file), records.schema.compression)
+    rows = _open(os.fsencode(file), records.schema.compression)
     parsed = rows.enumerate().map(lambda index, row: (index, records.parse(row)), tf.data.AUTOTUNE)
     good = int(parsed.ignore_errors().reduce(np.int64(0), longer))
     if good > size:
@@ -326,30 +245,9 @@ def class_counts(records: Records, damaged: Iterable[Damage] = ()) -> dict[str, 
     feature = records.schema.features.get("label")
     if feature is None or feature.kind != "int64" or feature.shape:
         return {}
-    labels = records.dataset(damaged).batch(BATCH).map(lambda batch: records.parse(batch)["label"])
+    read = records.dataset(damaged).batch(BATCH).map(lambda batch: records.parse(batch)["label"])
     counts: Counter[int] = Counter()
-    for batch in labels.as_numpy_iterator():
+    for batch in read.as_numpy_iterator():
         counts.update(batch.tolist())
-    names = records.schema.classes
-    return {class_name(names, label): counts[label] for label in sorted({*counts, *range(len(names))})}
-
-
-def class_name(classes: tuple[str, ...], label: int) -> str:
-    """A label's class, or its number if it has no name."""
-    return classes[label] if 0 <= label < len(classes) else str(label)
-
-
-def shown(value: Any) -> int | float | str:  # noqa: ANN401 - an element of any of the types
-    """A parsed value of one record in a short form: a number, a short text, or what it is."""
-    if isinstance(value, bytes):
-        text = value.decode(errors="replace")
-        return text if len(text) <= 80 and text.isprintable() and value else f"{len(value):,} bytes"
-    array = np.asarray(value)
-    if array.dtype == object:
-        return f"{array.size} strings"
-    if array.ndim == 0:
-        number: int | float = array.item()
-        return number if np.isfinite(number) else str(number)
-    if array.size <= 8:
-        return str(array.tolist())
-    return f"{array.dtype} {list(array.shape)}, {array.min():g} to {array.max():g}"
+    labels = sorted({*counts, *range(len(records.schema.classes))})
+    return {records.schema.class_name(label): counts[label] for label in labels}

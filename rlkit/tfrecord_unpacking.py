@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rlkit.errors import UserError
-from rlkit.tfrecord import Damage, Feature, Records, batches, class_name
+from rlkit.tfrecord import Damage, Records, batches
+from rlkit.tfrecord_schema import Feature
 
 TEXT = Feature("bytes", "string", ())
 
@@ -84,10 +85,9 @@ def _write_arrays(records: Records, path: Path, damaged: Sequence[Damage]) -> No
 
 def _write_images(records: Records, folder: Path, damaged: Sequence[Damage]) -> None:
     """Each image in the folder of its class, with the bytes and the name that it had."""
-    classes = records.schema.classes
     for batch in batches(records, damaged):
         for image, label, file in zip(batch["image"], batch["label"].tolist(), batch["file"], strict=True):
-            name, kind = PurePosixPath(os.fsdecode(file)), class_name(classes, label)
+            name, kind = PurePosixPath(os.fsdecode(file)), records.schema.class_name(label)
             if len(name.parts) > 1 and name.parts[0] == kind:  # as it is where subfolders were the classes
                 name = name.relative_to(kind)
             target = PurePosixPath(kind) / name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,17 +17,8 @@ import tensorflow as tf
 from rlkit.errors import UserError
 from rlkit.files import check_output, whole, write_whole
 from rlkit.images import ImageFolder, OnError, image_folder, usable
-from rlkit.tfrecord import (
-    ENDING,
-    SCHEMA_ENDING,
-    TYPES,
-    Compression,
-    Feature,
-    Records,
-    Schema,
-    open_records,
-    shard_names,
-)
+from rlkit.tfrecord import ENDING, SCHEMA_ENDING, Records, open_records, shard_names
+from rlkit.tfrecord_schema import TYPES, Compression, Feature, Schema
 
 
 @dataclass(frozen=True)
@@ -64,11 +56,14 @@ def open_source(
         return from_images(usable(image_folder(path, labels), on_error, say), path)
     if not path.exists():
         raise UserError(f"source {path} does not exist")
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise UserError(f"source {path} is neither a folder of images nor an .npz file of arrays")
     if labels is not None:
         raise UserError(f"--labels belongs to a folder of images, and {path} is an .npz file")
-    return from_arrays(read_npz(path))
+    try:
+        return from_arrays(read_npz(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def from_images(images: ImageFolder, folder: Path) -> Source:
@@ -120,13 +115,51 @@ def _feature(array: np.ndarray) -> Feature:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; UserError if it is none."""
     try:
+        if not zipfile.is_zipfile(path):
+            raise UserError("this is no .npz file")
         with np.load(path) as file:
-            return dict(file.items())
+            arrays = dict(file.items())
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else error
-        raise UserError(f"{path} is no .npz file of arrays: {reason}") from None
+        raise UserError(f"it cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"its arrays cannot be read: {error}") from None
+    other = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if other:
+        raise UserError(f"it holds {other[0]!r}, which is no array")
+    return arrays
+
+
+class Targets(NamedTuple):
+    """The files that a set will be.
+
+    Attributes:
+        schema: its schema.
+        files: of records.
+        replaced: those of an earlier set, its schema first.
+    """
+
+    schema: Path
+    files: tuple[Path, ...]
+    replaced: tuple[Path, ...]
+
+
+def targets(path: Path, shards: int, force: bool) -> Targets:
+    """The files of a set, if they may be written.
+
+    Raises:
+        UserError: they exist and are not to be replaced, or cannot be written.
+    """
+    check_output(path, ENDING)
+    stem = path.name[: -len(ENDING)]
+    schema = path.with_name(stem + SCHEMA_ENDING)
+    files = tuple(path.with_name(name) for name in shard_names(stem, shards))
+    there = [file for file in (schema, *files) if file.exists()]
+    if there and not force:
+        raise UserError(f"{there[0]} exists: choose another name, or replace what is there with --force")
+    if schema in there:
+        with suppress(UserError):  # of files that are missing, or of a schema that is none
+            there += open_records(schema).files
+    return Targets(schema, files, tuple(there))
 
 
 def write(
@@ -144,18 +177,9 @@ def write(
     Raises:
         UserError: the files exist, cannot be written, or would be more than the records. Nothing has changed then.
     """
-    check_output(path, ENDING)
     if shards > source.size:
         raise UserError(f"--shards is {shards:,}, expected at most {source.size:,}, the number of records")
-    stem = path.name[: -len(ENDING)]
-    schema_file = path.with_name(stem + SCHEMA_ENDING)
-    files = [path.with_name(name) for name in shard_names(stem, shards)]
-    replaced = [file for file in (schema_file, *files) if file.exists()]
-    if replaced and not force:
-        raise UserError(f"{replaced[0]} exists: choose another name, or replace what is there with --force")
-    if force and schema_file.exists():
-        with suppress(UserError):  # of files that are missing, or of a schema that is none
-            replaced += open_records(schema_file).files
+    schema_file, files, replaced = targets(path, shards, force)
     runs = np.array_split(np.arange(source.size), shards)
     schema = Schema(dict(source.features), tuple(len(run) for run in runs), compression, source.classes)
     try:
@@ -171,13 +195,13 @@ def write(
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     except tf.errors.OpError as error:
         raise UserError(f"{path} cannot be written: {str(error.message).rpartition('; ')[2]}") from None
-    return Records(schema, tuple(files))
+    return Records(schema, files)
 
 
 def _write_file(path: Path, source: Source, run: np.ndarray, compression: Compression) -> None:
     """One file, with the records of these indices, safe on the disk."""
     options = tf.io.TFRecordOptions("" if compression == "none" else compression.upper())
-    with tf.io.TFRecordWriter(str(path), options) as writer:
+    with tf.io.TFRecordWriter(os.fsencode(path), options) as writer:
         for index in run.tolist():
             writer.write(serialize(source.record(index), source.features))
     with path.open("rb") as file:
@@ -197,7 +221,6 @@ def _kept(value: bytes | np.ndarray, feature: Feature) -> tf.train.Feature:
         if not isinstance(value, bytes):
             value = value.astype(value.dtype.newbyteorder("<")).tobytes()
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    numbers = np.ravel(value).tolist()
     if feature.kind == "float":
-        return tf.train.Feature(float_list=tf.train.FloatList(value=numbers))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(value).tolist()))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=np.ravel(value).astype(np.int64).tolist()))

@@ -571,7 +571,7 @@ def test_help_names_every_verb_and_no_arguments_show_it(rl: Command) -> None:
     shown = rl("--help")
     assert shown.code == 0
     assert shown.err == ""
-    for verb in ("train", "solve", "compare", "evaluate", "render", "plot", "list", "doctor", "completion"):
+    for verb in ("train", "solve", "compare", "evaluate", "render", "plot", "tfrecord", "list", "doctor", "completion"):
         assert re.search(rf"^  {verb}  +[A-Z].*\.$", shown.out, re.MULTILINE)
         assert rl(verb, "-h").out.startswith(f"Usage: rlkit {verb} ")
     assert rl() == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from rlkit.errors import UserError
 
 if TYPE_CHECKING:
     from rlkit.images import OnError
-    from rlkit.tfrecord import Compression, Damage, Records
+    from rlkit.tfrecord import Damage, Records
+    from rlkit.tfrecord_schema import Compression, Feature, Schema
 
 ON_ERROR = Name("--on-error", ["stop", "skip"])
 
@@ -59,11 +61,11 @@ def write(
     """
     with quiet_import():
         from rlkit import tfrecord_writing
-    records = tfrecord_writing.write(
-        tfrecord_writing.open_source(source, labels, on_error, say), file, shards, compression, force
-    )
-    click.echo(f"{file}: {size(records)}")
-    click.echo(f"next: rlkit tfrecord read {file}")
+    tfrecord_writing.targets(file, shards, force)  # before every image is looked at
+    opened = tfrecord_writing.open_source(source, labels, on_error, say)
+    records = tfrecord_writing.write(opened, file, shards, compression, force)
+    click.echo(printable(f"{file}: {size(records)}"))
+    click.echo(printable(f"next: rlkit tfrecord read {shlex.quote(str(file))}"))
 
 
 @tfrecord.command(short_help="What TFRecord files hold.")
@@ -110,12 +112,12 @@ def read(file: Path, limit: int, on_error: OnError, folder: Path | None, as_json
         return
     show(file, records, found)
     if written:
-        click.echo(written)
+        click.echo(printable(str(written)))
 
 
 def first(records: Records, limit: int, damaged: list[Damage]) -> list[dict[str, int | float | str]]:
     """The first records in a short form."""
-    from rlkit.tfrecord import batches, shown
+    from rlkit.tfrecord import batches
 
     rows = (
         {name: shown(values[i]) for name, values in batch.items()}
@@ -123,6 +125,25 @@ def first(records: Records, limit: int, damaged: list[Damage]) -> list[dict[str,
         for i in range(len(next(iter(batch.values()))))
     )
     return list(islice(rows, limit))
+
+
+def shown(value: Any) -> int | float | str:  # noqa: ANN401 - an element of any of the types
+    """A parsed value of one record in a short form: a number, a short text, or what it is."""
+    import numpy as np
+
+    if isinstance(value, bytes):
+        text = value.decode(errors="replace")
+        return text if len(text) <= 80 and text.isprintable() and value else f"{len(value):,} bytes"
+    array = np.asarray(value)
+    form = ".6g" if array.dtype.kind == "f" else ""
+    if array.dtype == object:
+        return f"{array.size} strings"
+    if array.ndim == 0:
+        number: int | float = array.item()
+        return number if np.isfinite(number) else str(number)
+    if array.size <= 8:
+        return "[" + ", ".join(f"{x:{form}}" for x in array.ravel()) + "]"
+    return f"{array.dtype} {list(array.shape)}, {array.min():{form}} to {array.max():{form}}"
 
 
 def size(records: Records) -> str:
@@ -147,21 +168,38 @@ def summary(file: Path, records: Records, damaged: list[Damage]) -> dict[str, An
 
 def show(file: Path, records: Records, found: dict[str, Any]) -> None:
     """The same for people."""
-    click.echo(f"{file}: {size(records)}" + (f", {found['readable']:,} readable" * (found["readable"] < records.size)))
+    lost = f", {found['readable']:,} readable" if found["readable"] < records.size else ""
+    click.echo(printable(f"{file}: {size(records)}{lost}"))
     click.echo("features:")
-    width = max(map(len, records.schema.features))
-    for name, (kind, dtype, shape) in records.schema.features.items():
-        kept = dtype if dtype in ("string", kind) else f"{dtype}, kept as {kind}"
-        click.echo(printable(f"  {name:<{width}}  {list(shape) if shape else ''} {kept}".replace("   ", "  ")))
+    table([(name, kept(feature)) for name, feature in records.schema.features.items()])
     if found["classes"]:
         click.echo("classes:")
-        width = max(map(len, found["classes"]))
-        for name, number in found["classes"].items():
-            click.echo(printable(f"  {name:<{width}}  {number:,}"))
+        table([(name, f"{number:,}") for name, number in found["classes"].items()])
     if found["first"]:
         click.echo(f"first {len(found['first']):,}:")
     for number, row in enumerate(found["first"], 1):
-        click.echo(printable(f"  {number}  " + "  ".join(f"{name} {value}" for name, value in row.items())))
+        values = [f"{name} {text(name, value, records.schema)}" for name, value in row.items()]
+        click.echo(printable(f"  {number}  " + "  ".join(values)))
+
+
+def kept(feature: Feature) -> str:
+    """A feature's type and shape."""
+    dtype = f"{feature.dtype} {list(feature.shape)}" if feature.shape else feature.dtype
+    return dtype if feature.dtype in ("string", feature.kind) else f"{dtype}, kept as {feature.kind}"
+
+
+def table(rows: list[tuple[str, str]]) -> None:
+    """Two columns."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(printable(f"  {name:<{width}}  {value}"))
+
+
+def text(name: str, value: float | str, schema: Schema) -> str:
+    """A value; a label with its class."""
+    if name == "label" and isinstance(value, int) and schema.classes:
+        return f"{value} ({schema.class_name(value)})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def printable(text: str) -> str:
