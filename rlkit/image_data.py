@@ -135,4 +135,10 @@ def records(config: FitConfig, say: Say) -> Data:
     )
     classes = found.schema.classes or tuple(map(str, range(int(labels.max()) + 1)))
     facts = Facts(kind="classes", shape=size, classes=classes, train=0, held_out=0)
-    return _selected(elements, split(labels, config.holdout), load, facts)
+
+    def diagnose() -> str | None:
+        damage = tfrecord.first_damage(found)
+        return damage and str(damage)
+
+    data = _selected(elements, split(labels, config.holdout), load, facts)
+    return data._replace(train=data.train._replace(diagnose=diagnose))

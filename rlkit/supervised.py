@@ -164,7 +164,7 @@ class FitLoop(Loop):
             self.profiler.round(self.step)
         try:
             sums = self._fit(updates) if self.config.loop == "keras" else self._advance(updates)
-        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.FailedPreconditionError) as error:
             found = self.pipeline.source.diagnose()
             if found is None:
                 raise
