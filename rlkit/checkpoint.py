@@ -190,7 +190,9 @@ class Checkpointer:
             except UNREADABLE:
                 continue
             return step
-        raise UserError(f"the checkpoint {which!r} in {self.directory} is damaged: try another with --checkpoint")
+        raise UserError(
+            f"the checkpoint {which!r} in {self.directory} is damaged or of another model: try another with --checkpoint"
+        )
 
     def _manager(self, folder: str) -> tf.train.CheckpointManager:
         if folder not in self._managers:

@@ -5,8 +5,10 @@ Letters: B batch.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -102,7 +104,8 @@ class Pipeline:
         self._elements, self._load = source.elements, source.load
         if config.cache != "none" and source.load:
             cached = source.elements.map(source.load, num_parallel_calls=self._workers)
-            self._elements = cached.cache("" if config.cache == "memory" else config.cache)
+            self._folder = tempfile.TemporaryDirectory(prefix="rlkit-") if config.cache == "disk" else None
+            self._elements = cached.cache(str(Path(self._folder.name) / "cache") if self._folder else "")
             self._load = None
 
     def stream(self, step: int) -> tf.data.Dataset:

@@ -58,7 +58,9 @@ class FitConfig(Config):
     )
     parallel: bool = option(True, "Read and decode several examples at once.", group="pipeline")
     prefetch: bool = option(True, "Prepare batches while the model learns.", group="pipeline")
-    cache: str = option("none", "Keep decoded examples: none, memory, or a file to keep them in.", group="pipeline")
+    cache: Literal["none", "memory", "disk"] = option(
+        "none", "Keep decoded examples, in memory or in a temporary file.", group="pipeline"
+    )
     rotation: float = option(0.0, "Turn images by up to this, degrees.", low=0, high=180, group="augmentation")
     shift: float = option(0.0, "Move images by up to this share of their size.", low=0, high=1, group="augmentation")
     zoom: float = option(0.0, "Scale images by up to this share.", low=0, high=0.9, group="augmentation")

@@ -5,6 +5,7 @@ Letters: B batch, T characters of a sequence, V vocabulary's size, A classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -157,6 +158,7 @@ def lstm(config: LSTMConfig, facts: Facts, seeds: Seeds) -> Layers:
         return_sequences=True,
         kernel_initializer=seeds.glorot(),
         recurrent_initializer=seeds.orthogonal(),
+        seed=seeds.number(),
         name="lstm",
     )
     logits = keras.layers.Dense(size, kernel_initializer=seeds.glorot(), name="logits")
@@ -201,12 +203,15 @@ def _load(model: keras.Model, base: keras.Model, path: Path) -> None:
     """Weights of the whole model, or of all of it but the classes, from a file."""
     if not path.is_file():
         raise UserError(f"weights is {str(path)!r}, expected random, imagenet or an .h5 file that is there")
-    reasons = []
+    reasons, fresh = [], model.get_weights()
     for target in (model, base):
         try:
-            target.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it left as they were
+                target.load_weights(path)
+        except (ValueError, OSError, KeyError, UserWarning) as error:
             reasons.append(str(error).strip().splitlines()[0])
+            model.set_weights(fresh)
         else:
             return
     raise UserError(f"weights file {path} is of another model ({reasons[0]})")

@@ -105,7 +105,7 @@ class Programs:
                 sums += self._update(*next(batches))
             return sums
 
-        self.advance = advance
+        self.advance = advance.get_concrete_function()
 
     @property
     def graph(self) -> tf.Graph:
@@ -117,14 +117,15 @@ def evaluator(trainee: Supervised, pipeline: Pipeline) -> Callable[[], dict[str,
     """A compiled pass over every example of a pipeline."""
     batches = pipeline.once()
 
-    @tf.function
+    @tf.function(input_signature=[])
     def measure() -> tf.Tensor:
         sums = tf.zeros([3], tf.float64)
         for x, y in batches:
             sums += trainee.sums(x, y)
         return sums
 
-    return lambda: trainee.evaluation(measure().numpy())
+    program = measure.get_concrete_function()
+    return lambda: trainee.evaluation(program().numpy())
 
 
 class FitLoop(Loop):
@@ -185,8 +186,8 @@ class FitLoop(Loop):
 
     def _fit(self, updates: int) -> np.ndarray:
         """Keras' own loop, which does not tell the gradient's norm."""
-        batches = self.pipeline.stream(self.step).take(updates)
-        history = self.trainee.model.fit(batches, verbose=0, shuffle=False).history
+        batches = self.pipeline.stream(self.step)
+        history = self.trainee.model.fit(batches, steps_per_epoch=updates, verbose=0, shuffle=False).history
         known = [history[name][0] if name in history else math.nan for name in self.trainee.metrics]
         return np.array(known) * updates
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from rlkit.cli import main
 
 # As the command line does; before anything that sets it otherwise, as JAX does where it is installed.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -46,3 +50,26 @@ def chi_square() -> Callable[[np.ndarray, np.ndarray], float]:
     ):
         assert tail(statistic, freedom) == pytest.approx(listed, rel=1e-3)
     return probability
+
+
+class Said(NamedTuple):
+    """What a command wrote, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def rl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Said]:
+    """Runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> Said:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, *capsys.readouterr())
+
+    return run

@@ -394,7 +394,7 @@ def test_damaged_checkpoints_are_told_and_not_crashed_on(computing: Command, cop
     for file in copied.rglob("ckpt-*.data-*"):
         file.write_bytes(file.read_bytes()[:100])
     folder = copied / "checkpoints"
-    told = f"the checkpoint 'best' in {folder} is damaged: try another with --checkpoint"
+    told = f"the checkpoint 'best' in {folder} is damaged or of another model: try another with --checkpoint"
     assert sentence(computing("evaluate", copied)) == told
     said = computing("train", "--resume", copied, "--steps", 400)
     assert last_sentence(said) == f"none of the 3 checkpoints in {folder} can be read"

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,7 +15,6 @@ from PIL import Image
 
 import rlkit
 from rlkit import plotting
-from rlkit.cli import main
 from rlkit.cli.compare import table, text
 from rlkit.cli.solve import duration
 from rlkit.curves import Curve
@@ -28,30 +27,7 @@ from rlkit.run import RunDirectory, create
 SOLVERS = [name for name in catalogue.SOLVERS if name != "backward-induction"]
 
 
-class Said(NamedTuple):
-    """What a command wrote, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def rl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*words: object) -> Said:
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        assert isinstance(ended.value.code, int)
-        return Said(ended.value.code, *capsys.readouterr())
-
-    return run
+Command = Callable[..., Any]
 
 
 def fork(**rest: Any) -> FiniteMDP:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -20,7 +20,7 @@ from PIL import Image
 import rlkit
 from rlkit import maps
 from rlkit.agents.planners import PLANNERS
-from rlkit.cli import cli, main
+from rlkit.cli import cli
 from rlkit.errors import UserError
 from rlkit.experiments import catalogue, pictures, solving
 from rlkit.mdp import FiniteMDP
@@ -29,30 +29,7 @@ from rlkit.solution import NotConvergedError
 HAND = "1\n1 2\n1 2 1\n"
 
 
-class Said(NamedTuple):
-    """What a command wrote, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def rl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs a command in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*words: object) -> Said:
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        assert isinstance(ended.value.code, int)
-        return Said(ended.value.code, *capsys.readouterr())
-
-    return run
+Command = Callable[..., Any]
 
 
 def backups(env: str, gamma: float, sweeps: int, **env_args: Any) -> dict[int, float]:
@@ -67,7 +44,7 @@ def backups(env: str, gamma: float, sweeps: int, **env_args: Any) -> dict[int, f
     return values
 
 
-def answer(said: Said) -> dict[str, Any]:
+def answer(said: Any) -> dict[str, Any]:
     """The object of --json, after checking that there is nothing else."""
     assert said.code == 0, said.err
     assert said.err == ""
