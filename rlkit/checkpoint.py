@@ -190,9 +190,8 @@ class Checkpointer:
             except UNREADABLE:
                 continue
             return step
-        raise UserError(
-            f"the checkpoint {which!r} in {self.directory} is damaged or of another model: try another with --checkpoint"
-        )
+        where = f"the checkpoint {which!r} in {self.directory}"
+        raise UserError(f"{where} is damaged or of another model: try another with --checkpoint")
 
     def _manager(self, folder: str) -> tf.train.CheckpointManager:
         if folder not in self._managers:

@@ -21,7 +21,7 @@ from rlkit.data import Pipeline, Source, augmentation
 from rlkit.errors import UserError
 from rlkit.experiments import fitting
 from rlkit.experiments.fit_configuration import resolve
-from rlkit.facts import Facts
+from rlkit.facts import Data, Facts
 from rlkit.fit_config import FitConfig, LinearConfig, MLPConfig
 from rlkit.supervised import FitLoop, Programs, Supervised, evaluator
 
@@ -47,12 +47,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def batches() -> tuple[MLPConfig, datasets.Data]:
+def batches() -> tuple[MLPConfig, Data]:
     config = MLPConfig(data="digits", hidden=(9,), batch_size=20, steps=12, eval_interval=6, checkpoint_interval=6)
     return config, datasets.load(config, print)
 
 
-def test_an_update_is_what_keras_own_gradient_and_optimizer_say(batches: tuple[MLPConfig, datasets.Data]) -> None:
+def test_an_update_is_what_keras_own_gradient_and_optimizer_say(batches: tuple[MLPConfig, Data]) -> None:
     config, data = batches
     trainee = Supervised(config, models.build(config, data.facts), data.facts)
     twin = models.build(config, data.facts)
@@ -74,7 +74,7 @@ def test_an_update_is_what_keras_own_gradient_and_optimizer_say(batches: tuple[M
         np.testing.assert_allclose(np.asarray(weight), np.asarray(fresh) - step, atol=2e-6)
 
 
-def test_gradients_are_clipped_by_their_norm(batches: tuple[MLPConfig, datasets.Data]) -> None:
+def test_gradients_are_clipped_by_their_norm(batches: tuple[MLPConfig, Data]) -> None:
     config, data = batches
     config = config.replace(max_gradient_norm=1e-3, optimizer="sgd", learning_rate=1.0)
     trainee = Supervised(config, models.build(config, data.facts), data.facts)
@@ -95,12 +95,12 @@ def test_the_learning_rate_falls_as_a_cosine_of_the_absolute_update(tmp_path: Pa
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(expected, rel=1e-5)
 
 
-def test_evaluation_counts_every_example_once(batches: tuple[MLPConfig, datasets.Data]) -> None:
+def test_evaluation_counts_every_example_once(batches: tuple[MLPConfig, Data]) -> None:
     config, data = batches
     trainee = Supervised(config, models.build(config, data.facts), data.facts)
     found = evaluator(trainee, Pipeline(data.held_out, config))()
     every = list(data.held_out.elements.batch(10_000).map(data.held_out.collect))
-    (x, y), logits = every[0], trainee.model(every[0][0])
+    (_, y), logits = every[0], trainee.model(every[0][0])
     assert len(y) == 359
     assert found["accuracy"] == pytest.approx(np.mean(np.argmax(logits, axis=1) == y.numpy()))
     own = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
@@ -161,7 +161,7 @@ def test_own_step_and_keras_fit_give_the_same_weights_for_each_model(model: str,
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_nothing_is_traced_again(batches: tuple[MLPConfig, datasets.Data], tmp_path: Path) -> None:
+def test_nothing_is_traced_again(batches: tuple[MLPConfig, Data], tmp_path: Path) -> None:
     config, data = batches
     loop = parts(config, data.facts, data.train, tmp_path)
     loop.run()
@@ -191,7 +191,7 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_bit(loop: str, tmp_path: Pat
         "rotation": 15.0, "learning_rate_end": 1e-4, "learning_rate_duration": 50, "shuffle": 500,
     }  # fmt: skip
     whole = fitting.fit("mlp", "digits", run_dir=tmp_path / "whole", **fields)
-    attend, told = Loop.attend, []
+    attend, told = Loop.attend, list[int]()
 
     def interrupt(self: Loop, before: int) -> str | None:
         if self.step > 30 and not told:
