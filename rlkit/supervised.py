@@ -164,7 +164,7 @@ class FitLoop(Loop):
         if self.profiler:
             self.profiler.round(self.step)
         try:
-            sums = self._fit(updates) if self.config.loop == "keras" else self._advance(updates)
+            sums = self._fit(updates) if self.config.loop == "keras" else self.advance(updates)
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.FailedPreconditionError) as error:
             found = self.pipeline.source.diagnose()
             if found is None:
@@ -177,7 +177,8 @@ class FitLoop(Loop):
         self._summed += updates
         return True
 
-    def _advance(self, updates: int) -> np.ndarray:
+    def advance(self, updates: int) -> np.ndarray:
+        """That many updates by rlkit's own step; sums of the metrics, [M]."""
         if self._batches is None:
             self._batches = iter(self.pipeline.stream(self.step))
         if self.programs:
