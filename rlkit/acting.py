@@ -57,7 +57,7 @@ def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced t
 
 
 def numpy_forward(model: keras.Model) -> Forward | None:
-    """The model as a NumPy function of observations and weights, in float32; None for a memory, or layers not known here."""
+    """The model as a NumPy function of observations and weights, in float32; None for a memory or unknown layers."""
     if len(model.inputs) > 1:
         return None
     steps: list[tuple[int, Callable[..., np.ndarray], list[int]]] = []
