@@ -585,7 +585,7 @@ def test_what_does_not_go_together_is_refused_in_a_sentence(fields: dict[str, An
 
 
 def test_fields_of_the_memory_are_nothing_to_a_feed_forward_network() -> None:
-    DQNConfig(env="CartPole-v1", n_step=3, buffer_size=128, num_envs=100)
+    DQNConfig(env="CartPole-v1", n_step=3, buffer_size=300, num_envs=100)
 
 
 def test_the_loop_of_a_memory_is_the_hosts() -> None:
