@@ -20,7 +20,7 @@ from rlkit.vector import Environments, make_vector
 ENV = "rlkit/MaskedCartPole-v0"
 
 
-def rows(env: gymnasium.Env[Any, Any], seed: int, steps: int = 60) -> list[tuple[Any, ...]]:
+def rows(env: Any, seed: int, steps: int = 60) -> list[tuple[Any, ...]]:
     """What an env returns for the same seed and actions, episode after episode."""
     actions = np.random.default_rng(seed).integers(2, size=steps)
     found: list[tuple[Any, ...]] = [(env.reset(seed=seed)[0].tolist(),)]
@@ -79,7 +79,7 @@ def test_it_passes_gymnasiums_checks_and_pickle() -> None:
 
 def test_it_is_drawn_as_cartpole_is() -> None:
     pytest.importorskip("pygame")
-    pictures = []
+    pictures: list[Any] = []
     for name in (ENV, "CartPole-v1"):
         env = gymnasium.make(name, render_mode="rgb_array")
         env.reset(seed=3)
