@@ -24,15 +24,12 @@ class SequenceReplay(Replay):
     "Recurrent experience replay in distributed reinforcement learning", section 3).
 
     Args:
-        capacity: transitions in all.
+        capacity: as any replay's, like what follows.
         num_envs: N.
-        observation_space: of one env, Box or Discrete.
+        observation_space: of one env.
         gamma: discount of a step.
         burn_in: steps before those that are learned from, T - L.
         length: steps that are learned from, L.
-
-    Raises:
-        UserError: if it cannot fit in the memory that is free.
     """
 
     def __init__(
