@@ -26,8 +26,8 @@ class Entry(NamedTuple):
 REGISTRY = {
     "dqn": Entry(
         "rlkit.agents.dqn_config:DQNConfig",
-        "rlkit.agents.dqn:DQN",
-        "Deep Q-network (Mnih et al. 2015); Double, dueling and n-step as switches.",
+        "rlkit.agents.drqn:make",
+        "Deep Q-network (Mnih et al. 2015); Double, dueling, n-step and a recurrent network as switches.",
     ),
     "pqn": Entry(
         "rlkit.agents.pqn_config:PQNConfig",

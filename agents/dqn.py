@@ -5,6 +5,7 @@ Letters: N parallel envs, K updates a round, B batch, A actions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -54,6 +55,7 @@ class DQN(QAgent):
                 self.actions,
                 hidden=config.hidden,
                 dueling=config.dueling,
+                lstm_units=config.lstm_units if config.network == "lstm" else 0,
                 seed=key(config.seed, Purpose.PARAMETERS),
             )
 
@@ -69,10 +71,14 @@ class DQN(QAgent):
             Means over the K updates of loss, TD error's size, Q and the gradient's norm; |TD error|, [K, B].
         """
         state, metrics, priorities = update_round(
-            self, self.state(), lambda k: Transition(*(part[k] for part in batch)), batch.action.shape[0], clock
+            self, self.state(), lambda k: tf.nest.map_structure(lambda part: part[k], batch), len(batch.action), clock
         )
         self.assign(state)
         return dict(zip(self.metrics, tf.unstack(metrics), strict=True)), priorities
+
+    def values(self, weights: Sequence[tf.Tensor], batch: Transition) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of a network with these weights: at the observations and at those after, [B, A] each."""
+        return self.q_values(weights, batch.observation), self.q_values(weights, batch.next_observation)
 
     def update(self, state: DQNState, batch: Transition, clock: Clock) -> tuple[DQNState, tf.Tensor, tf.Tensor]:
         """One gradient step on [B] transitions.
@@ -80,17 +86,18 @@ class DQN(QAgent):
         Returns:
             The new state; the metrics, [4]; |TD error|, [B].
         """
-        o_tm1, a_tm1, r_t, discount_t, o_t = batch
+        _, a_tm1, r_t, discount_t, _ = batch
         a_tm1 = a_tm1 - self.first_action
         weights = state.weights
-        q_t = self.q_values(state.target, o_t)  # [B, A]
-        if self.config.double:
-            target = td.double_q_learning_target(r_t, discount_t, q_t, self.q_values(weights, o_t))  # [B]
-        else:
-            target = td.q_learning_target(r_t, discount_t, q_t)  # [B]
+        _, q_t = self.values(state.target, batch)  # [B, A]
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            q_tm1 = td.select(self.q_values(weights, o_tm1), a_tm1)  # [B]
+            q_tm1, q_t_selector = self.values(weights, batch)  # [B, A]
+            q_tm1 = td.select(q_tm1, a_tm1)  # [B]
+            if self.config.double:
+                target = td.double_q_learning_target(r_t, discount_t, q_t, q_t_selector)  # [B]
+            else:
+                target = td.q_learning_target(r_t, discount_t, q_t)  # [B]
             td_error = tf.stop_gradient(target) - q_tm1  # [B]
             losses = LOSSES[self.config.loss](td_error)  # [B]
             loss = tf.reduce_mean(losses)
@@ -102,7 +109,7 @@ class DQN(QAgent):
         if self.config.target == "polyak":
             state = state._replace(target=td.moved(state.target, weights, self.config.polyak))
         priorities = tf.abs(td_error)
-        means = tf.reduce_mean(tf.stack([losses, priorities, q_tm1]), axis=1)  # [3]
+        means = tf.reduce_mean(tf.reshape(tf.stack([losses, priorities, q_tm1]), [3, -1]), axis=1)  # [3]
         return state, tf.concat([means, norm[None]], axis=0), priorities
 
     def end_round(self, state: DQNState, clock: Clock) -> DQNState:

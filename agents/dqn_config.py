@@ -16,6 +16,20 @@ class DQNConfig(ReplayConfig):
     Defaults are of the size that small control problems want; presets hold what was tuned for an env.
     """
 
+    network: Literal["mlp", "lstm"] = option(
+        "mlp",
+        "Q-network: dense layers, or these behind a long short-term memory (Hausknecht and Stone 2015), which learns "
+        "from batch_size sequences.",
+        group="agent",
+    )
+    lstm_units: int = option(64, "Units of the memory of network lstm.", low=1, group="agent")
+    sequence_length: int = option(20, "Steps of a sequence that network lstm learns from (L).", low=1, group="agent")
+    burn_in: int = option(
+        10,
+        "Steps before them whose only use is that the memory is that of a long episode (Kapturowski et al. 2019).",
+        low=0,
+        group="agent",
+    )
     hidden: tuple[int, ...] = option((64, 64), "Units of the hidden layers.", low=1, group="agent")
     dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")
     double: bool = option(True, "Double Q-learning (van Hasselt 2016).", group="agent")
@@ -56,3 +70,15 @@ class DQNConfig(ReplayConfig):
         for name in ("epsilon_start", "epsilon_end"):
             if self.epsilon_decay == "exponential" and getattr(self, name) <= 0:
                 raise UserError(f"{name} is 0, expected above 0 where epsilon_decay is exponential")
+        if self.network == "lstm":
+            self._check_sequences()
+
+    def _check_sequences(self) -> None:
+        if self.n_step > 1:
+            raise UserError(f"n_step is {self.n_step}, expected 1 where network is lstm")
+        least = self.num_envs * (self.burn_in + self.sequence_length)
+        if self.buffer_size < least:
+            raise UserError(
+                f"buffer_size is {self.buffer_size}, expected at least num_envs times the steps of a sequence, burn_in "
+                f"and sequence_length, {least}"
+            )

@@ -61,14 +61,19 @@ class QAgent(tf.Module):
 
     def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:
         """Epsilon-greedy or greedy actions, counted from the action space's first: [N] int32."""
-        bits = None
-        if explore:
-            bits = draws(self.config.seed, Purpose.EXPLORATION, clock.step, [2, observations.shape[0]])
+        bits = self.bits(observations.shape[0], clock) if explore else None
         return self.choose(self.state(), observations, clock, bits)
 
     def choose(self, state: State, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
         """Epsilon-greedy actions by random bits [2, N], greedy ones if None."""
-        q = self.q_values(state.weights, observations)  # [N, A]
+        return self.pick(self.q_values(state.weights, observations), clock, bits)
+
+    def bits(self, num_envs: int, clock: Clock) -> tf.Tensor:
+        """Random bits of a step's exploration, [2, N] uint32."""
+        return draws(self.config.seed, Purpose.EXPLORATION, clock.step, [2, num_envs])
+
+    def pick(self, q: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
+        """As `choose`, by action values [N, A]."""
         actions = greedy(q) if bits is None else epsilon_greedy(q, self.epsilon(clock), bits)  # [N]
         return actions + self.first_action
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from rlkit.config import Scalar
@@ -25,6 +25,12 @@ OWN: dict[str, dict[str, Any]] = {
     "rlkit/NumberTriangle-v0": {"entry_point": "rlkit.envs.number_triangle:NumberTriangleEnv"},
     "rlkit/FiniteMDP-v0": {"entry_point": "rlkit.envs.finite:SavedFiniteEnv"},
     "rlkit/Garnet-v0": {"entry_point": "rlkit.envs.garnet:GarnetEnv", "max_episode_steps": 100},
+    "rlkit/MaskedCartPole-v0": {
+        "entry_point": "gymnasium.envs.classic_control.cartpole:CartPoleEnv",
+        "max_episode_steps": 500,
+        "reward_threshold": 475.0,
+        "additional_wrappers": (WrapperSpec("Masked", "rlkit.envs.masked:Masked", {"keep": (0, 2)}),),
+    },
 }
 """rlkit's own envs, and how they are registered; each is imported when it is made."""
 

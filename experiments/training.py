@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import gymnasium
 import tensorflow as tf
 
 from rlkit import agents, envs, run
 from rlkit.agent import Agent, AgentFactory, Learner, RolloutAgent
 from rlkit.agents.chains import Chains
+from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
@@ -28,9 +30,11 @@ from rlkit.experiments.regret import Regret, model_of
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
 from rlkit.profiling import Profiler
+from rlkit.recurrent_loop import RecurrentLoop
 from rlkit.replay import Replay, size_text
 from rlkit.rollout import RolloutLoop, RolloutProgram
 from rlkit.run import RunDirectory
+from rlkit.sequences import SequenceReplay
 from rlkit.simulation import Simulator, simulator
 from rlkit.tabular_loop import TabularLoop
 from rlkit.vector import Environments, make_vector
@@ -230,6 +234,8 @@ def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
         against = "jit is off"
     elif c.vectorization != "auto":
         against = f"vectorization is {c.vectorization}"
+    elif remembers(c):
+        against = "network is lstm"
     elif envs.twin(c.env, c.env_args) is None:
         arguments = f" with {c.env_args}" if c.env_args else ""
         against = f"env {c.env!r}{arguments} is not there as tensor functions"
@@ -240,6 +246,19 @@ def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
     if isinstance(c, TabularConfig):
         return "host", "as fast as a table can be learned"
     return ("host", f"as {against}") if against else ("compiled", "env, replay and learner in one program")
+
+
+def remembers(config: TrainConfig) -> bool:
+    """Whether the agent of a config has a memory."""
+    return isinstance(config, DQNConfig) and config.network == "lstm"
+
+
+def make_replay(config: ReplayConfig, space: gymnasium.Space[Any]) -> Replay:
+    """The replay that an agent of a config learns from; UserError where it cannot fit in memory."""
+    c = config
+    if isinstance(c, DQNConfig) and remembers(c):
+        return SequenceReplay(c.buffer_size, c.num_envs, space, c.gamma, c.burn_in, c.sequence_length)
+    return Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma)
 
 
 def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> Run:
@@ -328,12 +347,10 @@ class _Session(contextlib.ExitStack):
                 if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
                 else None
             )
-            self.regrets = [Regret(model, agent, space) if model else None for agent in self.agents]
+            known = model if model and not remembers(c) else None  # what the agent does is no function of the state
+            self.regrets = [Regret(known, agent, space) if known else None for agent in self.agents]
             self.source: Environments | Simulator | None = None if compiled else Environments(vector, c.seed)
-            self.replays = [
-                Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma) if isinstance(c, ReplayConfig) else None
-                for _ in self.configs
-            ]
+            self.replays = [make_replay(c, space) if isinstance(c, ReplayConfig) else None for _ in self.configs]
             if isinstance(c, TabularConfig) and isinstance(self.source, Environments):
                 self.source = self._source(c, self.source, model)
         except BaseException:
@@ -382,7 +399,8 @@ class _Session(contextlib.ExitStack):
         assert isinstance(self.source, Environments)
         if isinstance(c, RolloutConfig):
             return [RolloutLoop(cast("RolloutAgent", agent), self.source, checkpointer, evaluator)]
-        return [HostLoop(cast("Agent", agent), self.source, replays[0], checkpointer, evaluator)]
+        make = RecurrentLoop if remembers(c) else HostLoop
+        return [make(cast("Agent", agent), self.source, replays[0], checkpointer, evaluator)]
 
     def train(self, directories: Sequence[RunDirectory], *, progress: str | None, resuming: bool = False) -> list[Run]:
         """Train in the runs' folders until they end one way or another."""

@@ -22,6 +22,14 @@ from rlkit.seeding import Purpose
 Weights = Sequence[np.ndarray]
 Forward = Callable[[np.ndarray, Weights], np.ndarray]
 
+COUNTS = tf.TensorSpec([2], tf.int64)
+"""What `counts` makes."""
+
+
+def counts(step: int, episode: int) -> tf.Tensor:
+    """A clock's counts as one tensor. From an array: TensorFlow keeps every Python number it converts."""
+    return tf.constant(np.array([step, episode]))
+
 
 class EpsilonGreedyAgent(Protocol):
     """An agent whose behaviour policy is epsilon-greedy in a Keras network's values."""
@@ -49,7 +57,9 @@ def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced t
 
 
 def numpy_forward(model: keras.Model) -> Forward | None:
-    """The model as a NumPy function of observations and weights, in float32; None for layers not known here."""
+    """The model as a NumPy function of observations and weights, in float32; None for a memory or unknown layers."""
+    if len(model.inputs) > 1:
+        return None
     steps: list[tuple[int, Callable[..., np.ndarray], list[int]]] = []
     place = {w.path: i for i, w in enumerate(model.trainable_weights)}
     for layer in model.layers:

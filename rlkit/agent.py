@@ -21,10 +21,23 @@ class Clock(NamedTuple):
     """Episodes that have ended, int64 scalar."""
 
 
-class Transition(NamedTuple):
-    """A batch of (possibly n-step) transitions as a learner takes them; leading shape [B] or [K, B]."""
+class History(NamedTuple):
+    """What was seen in T consecutive steps, for a learner with a memory; leading shape [B] or [K, B]."""
 
     observation: np.ndarray | tf.Tensor
+    """[..., T, ...]"""
+    fresh: np.ndarray | tf.Tensor
+    """Whether nothing is remembered from before the observation, as an episode begins, [..., T] bool."""
+
+
+class Transition(NamedTuple):
+    """A batch of (possibly n-step) transitions as a learner takes them; leading shape [B] or [K, B].
+
+    For a learner with a memory each is a sequence of them, [B, L] or [K, B, L].
+    """
+
+    observation: np.ndarray | tf.Tensor
+    """For a learner with a memory a `History`, which ends with the last of the L steps."""
     action: np.ndarray | tf.Tensor
     """int32."""
     reward: np.ndarray | tf.Tensor
@@ -190,7 +203,7 @@ def update_round(
     start = (
         tf.constant(0),
         state,
-        tf.zeros([*size[:-1], len(agent.metrics)]),
+        tf.zeros([len(agent.metrics)]),
         tf.TensorArray(tf.float32, updates, element_shape=size),
     )
     _, state, sums, priorities = tf.while_loop(lambda k, *_: k < updates, body, start)

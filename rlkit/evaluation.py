@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -15,7 +15,26 @@ LONGEST = 10_000
 """Steps after which an episode counts as it is, where the env has no time limit: a greedy policy can go on for ever."""
 
 Policy = Callable[[np.ndarray], np.ndarray]
-"""From N observations, [N, ...], to N actions, [N]."""
+"""From N observations, [N, ...], to N actions, [N]; one with a memory is a `RecurrentPolicy`."""
+
+
+@runtime_checkable
+class RecurrentPolicy(Protocol):
+    """A policy that remembers the episode so far of each of its N envs."""
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """As any policy's."""
+        ...
+
+    def reset(self, fresh: np.ndarray) -> None:
+        """Forget where an episode begins with the next observation, [N] bool."""
+        ...
+
+
+def begin(policy: Policy, fresh: np.ndarray) -> None:
+    """Tell a policy that remembers where an episode begins with the next observation, [N] bool."""
+    if isinstance(policy, RecurrentPolicy):
+        policy.reset(fresh)
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,7 @@ def evaluate(
     limited = envs.spec is not None and envs.spec.max_episode_steps is not None
     played = np.zeros(n, np.int64)
     observation, _ = envs.reset(seed=seeds)  # type: ignore[arg-type]
+    begin(policy, np.ones(n, np.bool_))
     while left:
         observation, reward, terminated, truncated, _ = envs.step(policy(observation))
         counted = playing < episodes
@@ -108,4 +128,5 @@ def evaluate(
                 evaluation_seed(seed, int(e), occasion) if new else None for e, new in zip(playing, ended, strict=True)
             ]
             observation, _ = envs.reset(seed=seeds, options={"reset_mask": ended})  # type: ignore[arg-type]
+            begin(policy, ended)
     return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, step)

@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 import tensorflow as tf
 
-from rlkit.acting import EpsilonGreedyAgent, HostActor, call_flat, numpy_forward
-from rlkit.agent import Agent, Clock, Learner, RolloutAgent, Transition
+from rlkit.acting import COUNTS, EpsilonGreedyAgent, HostActor, call_flat, counts, numpy_forward
+from rlkit.agent import Agent, Clock, Learner, RolloutAgent
 from rlkit.base_loop import Loop
 from rlkit.checkpoint import Checkpointer
 from rlkit.config import ReplayConfig, TrainConfig
@@ -22,21 +22,20 @@ from rlkit.evaluation import Evaluation, Policy
 from rlkit.exploration import draws
 from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
+from rlkit.recurrent import RecurrentActor, RecurrentAgent
 from rlkit.replay import Replay
 from rlkit.seeding import Purpose
 from rlkit.vector import Arrays, Environments, Step
 
 COUNT = tf.TensorSpec([], tf.int64)
-COUNTS = tf.TensorSpec([2], tf.int64)
-
-
-def counts(step: int, episode: int) -> tf.Tensor:
-    """A clock's counts as one tensor. From an array: TensorFlow keeps every Python number it converts."""
-    return tf.constant(np.array([step, episode]))
+BehaviourPolicy = Callable[[np.ndarray, int, int], np.ndarray]
+"""From N observations, [N, ...], and a clock's counts, steps and episodes, to N actions, [N] int32."""
 
 
 def compile_policy(agent: Learner, space: gymnasium.Space[Any], num_envs: int) -> Policy:
     """The greedy policy for N observations as NumPy arrays."""
+    if isinstance(agent, RecurrentAgent):
+        return RecurrentActor(agent, space, num_envs, explore=False)
     dtype = observation_dtype(space)
     zero = tf.constant(0, tf.int64)
 
@@ -59,40 +58,19 @@ class Program:
     DRAWS = 256
     """Rounds whose replay draws are made in one call."""
 
-    def __init__(self, agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> None:
+    def __init__(self, agent: Agent, space: gymnasium.Space[Any], replay: Replay) -> None:
         c = agent.config
         self.traces = 0
-        self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [c.gradient_steps, c.batch_size]
+        specs = replay.specs(lead)
         network = getattr(agent, "q", None)
-        forward = numpy_forward(network) if network is not None and num_envs == 1 else None
+        forward = numpy_forward(network) if network is not None and replay.num_envs == 1 else None
 
-        @tf.function(input_signature=[tf.TensorSpec([num_envs, *shape], self.dtype), COUNTS], jit_compile=c.jit)
-        def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+        @tf.function(input_signature=[*tf.nest.flatten(specs), COUNTS], jit_compile=c.jit)
+        def learn(*arguments: tf.Tensor) -> list[tf.Tensor]:
             self.traces += 1
-            return agent.act(observations, Clock(now[0], now[1]), explore=True)
-
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([*lead, *shape], self.dtype),
-                tf.TensorSpec(lead, tf.int32),
-                tf.TensorSpec(lead, tf.float32),
-                tf.TensorSpec(lead, tf.float32),
-                tf.TensorSpec([*lead, *shape], self.dtype),
-                COUNTS,
-            ],
-            jit_compile=c.jit,
-        )
-        def learn(
-            o_tm1: tf.Tensor,
-            a_tm1: tf.Tensor,
-            r_t: tf.Tensor,
-            discount_t: tf.Tensor,
-            o_t: tf.Tensor,
-            now: tf.Tensor,
-        ) -> list[tf.Tensor]:
-            self.traces += 1
-            metrics, _ = agent.learn(Transition(o_tm1, a_tm1, r_t, discount_t, o_t), Clock(now[0], now[1]))
+            *parts, now = arguments
+            metrics, _ = agent.learn(tf.nest.pack_sequence_as(specs, parts), Clock(now[0], now[1]))
             weights = [tf.identity(w) for w in network.trainable_weights] if network and forward else []
             return [tf.stack(list(metrics.values())), *weights]
 
@@ -106,16 +84,28 @@ class Program:
 
         self.learn_function = learn.get_concrete_function()
         self._learn = call_flat(self.learn_function)
-        self._act, self._draw = (call_flat(f.get_concrete_function()) for f in (act, draw))
+        self._act, self._draw = self._acting(agent, space, replay.num_envs), call_flat(draw.get_concrete_function())
         self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
         self._actor = HostActor(cast("EpsilonGreedyAgent", agent), forward) if forward else None
 
+    def _acting(self, agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> BehaviourPolicy:
+        """The agent's behaviour policy, compiled."""
+        dtype = observation_dtype(space)
+        signature = [tf.TensorSpec([num_envs, *(space.shape or ())], dtype), COUNTS]
+
+        @tf.function(input_signature=signature, jit_compile=agent.config.jit)
+        def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+            self.traces += 1
+            return agent.act(observations, Clock(now[0], now[1]), explore=True)
+
+        call = call_flat(act.get_concrete_function())
+        return lambda observations, step, episode: cast(
+            "np.ndarray", call(tf.constant(observations, dtype), counts(step, episode)).numpy()
+        )
+
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
         """Actions of the behaviour policy, [N] int32."""
-        if self._actor:
-            return self._actor.act(observations, step, episode)
-        actions: np.ndarray = self._act(tf.constant(observations, self.dtype), counts(step, episode)).numpy()
-        return actions
+        return (self._actor.act if self._actor else self._act)(observations, step, episode)
 
     def learn(self, replay: Replay, number: int, step: int, episode: int) -> np.ndarray:
         """Round `number` of K updates; the metrics, in the order of the agent's."""
@@ -123,7 +113,7 @@ class Program:
         if first != self._drawn_from:
             self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
         batch = replay.sample(self._drawn[number - first])
-        metrics, *weights = self._learn(*map(tf.constant, batch), counts(step, episode))
+        metrics, *weights = self._learn(*map(tf.constant, tf.nest.flatten(batch)), counts(step, episode))
         if self._actor:
             self._actor.use(weights)
         values: np.ndarray = metrics.numpy()
@@ -257,7 +247,11 @@ class SteppingLoop(AgentLoop):
         self._summed, self._sums = counters["summed"], state["sums"].copy()
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         if not restore_envs(self.envs, state, report):
-            self._returns[:], self._lengths[:] = 0.0, 0
+            self._start_episodes()
+
+    def _start_episodes(self) -> None:
+        """Forget the episodes that were under way."""
+        self._returns[:], self._lengths[:] = 0.0, 0
 
 
 class HostLoop(SteppingLoop):
@@ -286,7 +280,10 @@ class HostLoop(SteppingLoop):
     ) -> None:
         super().__init__(agent, envs, agent.config.gradient_steps, checkpointer, evaluate, observers)
         self.replay = replay
-        self.program = Program(agent, envs.observation_space, envs.num_envs)
+        self.program = self._program()
+
+    def _program(self) -> Program:
+        return Program(self.agent, self.envs.observation_space, self.replay)
 
     def _cycle(self) -> bool:
         """One step of every env and the rounds of updates that are due after it."""

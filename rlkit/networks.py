@@ -75,12 +75,15 @@ def q_network(
     hidden: Sequence[int] = (64, 64),
     dueling: bool = False,
     layer_norm: bool = False,
+    lstm_units: int = 0,
     seed: int = 0,
 ) -> keras.Model:
     """A network from a batch of observations to the value of each action, [B, A] float32.
 
     Observations are flattened; Discrete ones become one-hot, uint8 ones are scaled to [0, 1]. The hidden layers are
-    dense with ReLU; `dueling` splits the last one in two streams.
+    dense with ReLU; `dueling` splits the last one in two streams. With `lstm_units` H a long short-term memory
+    (Hochreiter and Schmidhuber 1997) stands before them, and the network is one step of a recurrent one: from the
+    observations and what was remembered before them, [B, 2 H], to the values and what is remembered after them.
 
     Args:
         observation_space: Box or Discrete.
@@ -88,6 +91,7 @@ def q_network(
         hidden: units of each hidden layer H.
         dueling: separate streams for value and advantage.
         layer_norm: normalise each hidden layer before its ReLU (Ba, Kiros and Hinton 2016).
+        lstm_units: units of a long short-term memory; 0: none.
         seed: the weights are a function of it.
 
     Raises:
@@ -107,6 +111,9 @@ def q_network(
         return keras.layers.ReLU(name=f"{name}_relu")(normal)
 
     inputs, x = observation_input(observation_space)
+    memory, remembered = None, None
+    if lstm_units:
+        memory, remembered, x = lstm_step(x, lstm_units, next(seeds), next(seeds))
     for i, units in enumerate(hidden[:-1] if dueling and hidden else hidden):
         x = hidden_layer(x, units, f"hidden_{i}")  # [B, H]
     if dueling:
@@ -119,7 +126,30 @@ def q_network(
         outputs = Dueling(name="q_values")(value, advantages)  # [B, A]
     else:
         outputs = dense(actions, "q_values")(x)  # [B, A]
+    if memory is not None:
+        inputs, outputs = [inputs, memory], [outputs, remembered]
     return keras.Model(inputs, outputs, name="q_network")
+
+
+def lstm_step(
+    x: keras.KerasTensor, units: int, kernel_seed: int, recurrent_seed: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+    """One step of a long short-term memory of H units on features [B, D].
+
+    Returns:
+        An input for what was remembered, hidden state and cell side by side, [B, 2 H]; what is now; its output, [B, H].
+    """
+    memory = keras.Input((2 * units,), name="memory")
+    cell = keras.layers.LSTMCell(
+        units,
+        # By the inputs alone: a few numbers would be scarcely heard if the units of four gates counted too.
+        kernel_initializer=keras.initializers.LecunUniform(seed=kernel_seed),
+        recurrent_initializer=keras.initializers.Orthogonal(seed=recurrent_seed),
+        seed=0,  # of dropout, of which there is none
+        name="lstm",
+    )
+    output, state = cell(x, keras.ops.split(memory, 2, axis=-1))  # [B, H], 2 of [B, H]
+    return memory, keras.ops.concatenate(state, axis=-1), output
 
 
 def observation_input(space: gymnasium.Space[Any]) -> tuple[keras.KerasTensor, keras.KerasTensor]:

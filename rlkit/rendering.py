@@ -17,7 +17,7 @@ import numpy as np
 
 from rlkit.config import Scalar
 from rlkit.errors import UserError
-from rlkit.evaluation import Policy
+from rlkit.evaluation import Policy, begin
 from rlkit.files import check_output
 from rlkit.seeding import evaluation_seed
 from rlkit.video import FASTEST, Picture, ffmpeg, write_video
@@ -195,6 +195,7 @@ class _Playback:
     def _moments(self) -> Generator[_Moment]:
         for episode in range(self._episodes):
             observation, _ = self._env.reset(seed=evaluation_seed(self._seed, episode))
+            begin(self._policy, np.ones(1, np.bool_))
             moment = _Moment(episode + 1, 0, 0.0, False)
             try:
                 yield moment

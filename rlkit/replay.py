@@ -7,11 +7,13 @@ n-step returns are summed when sampled and stop where the episode ended.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 import psutil
+import tensorflow as tf
 
 from rlkit.agent import Transition
 from rlkit.errors import UserError
@@ -43,6 +45,8 @@ class Replay:
     ) -> None:
         self.rows, self.num_envs = capacity // num_envs, num_envs
         self.n_step, self.gamma = n_step, gamma
+        self.span = n_step
+        """Rows of an env that a draw takes."""
         shape, dtype = observation_space.shape or (), observation_dtype(observation_space)
         self.nbytes = self.rows * num_envs * (2 * math.prod(shape) * dtype.itemsize + 4 + 4 + 1 + 1)
         free = psutil.virtual_memory().available
@@ -82,9 +86,9 @@ class Replay:
             self.written[keep] += 1
 
     def usable(self) -> np.ndarray:
-        """Transitions of each env that can be drawn: all but the newest n - 1, [N] int64."""
+        """Rows of each env that a draw can begin with: all but the newest span - 1, [N] int64."""
         held = np.minimum(self.written, self.rows)
-        usable: np.ndarray = np.maximum(held - (self.n_step - 1), 0)
+        usable: np.ndarray = np.maximum(held - (self.span - 1), 0)
         return usable
 
     def sample(self, bits: np.ndarray) -> Transition:
@@ -96,6 +100,18 @@ class Replay:
         Returns:
             n-step transitions, [K, B, ...].
         """
+        row, column = self._first(bits)
+        return self._n_step(row, column, (row % self.rows) * self.num_envs + column)
+
+    def specs(self, lead: Sequence[int]) -> Transition:
+        """Shapes and dtypes of what is sampled by random bits of shape `lead`."""
+        observation = self.fields["observation"]
+        image = tf.TensorSpec([*lead, *observation.shape[2:]], observation.dtype)
+        number = tf.TensorSpec(lead, tf.float32)
+        return Transition(image, tf.TensorSpec(lead, tf.int32), number, number, image)
+
+    def _first(self, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first row of each draw, and its env's column, [K, B] each; the column [] for one env."""
         usable = self.usable()
         ends = np.cumsum(usable)
         position = ((bits.astype(np.uint64) * np.uint64(ends[-1])) >> np.uint64(32)).astype(np.int64)  # [K, B]
@@ -105,7 +121,7 @@ class Replay:
         else:
             column = np.searchsorted(ends, position, side="right")  # [K, B]
             row = oldest[column] + position - (ends - usable)[column]  # [K, B]
-        return self._n_step(row, column, (row % self.rows) * self.num_envs + column)
+        return row, column
 
     def _n_step(self, row: np.ndarray, column: np.ndarray, first: np.ndarray) -> Transition:
         """sum_k gamma^k r_(t+k), up to n rewards or the episode's end, and the observation after the last."""

@@ -11,14 +11,14 @@ from typing import Any, cast
 import numpy as np
 import tensorflow as tf
 
-from rlkit.acting import call_flat
+from rlkit.acting import COUNTS, call_flat, counts
 from rlkit.agent import Clock, Rollout, RolloutAgent
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import Carry, Program
 from rlkit.evaluation import Evaluation
 from rlkit.exploration import draws
 from rlkit.functional import FunctionalEnv
-from rlkit.loop import COUNT, COUNTS, SteppingLoop, counts
+from rlkit.loop import COUNT, SteppingLoop
 from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
 from rlkit.seeding import Purpose

@@ -468,8 +468,12 @@ def configs(draw: st.DrawFn) -> DQNConfig:
     names = draw(st.sets(st.sampled_from(sorted(FIELDS))))
     values = {name: draw(values_of(name)) for name in sorted(names)}
     default = DQNConfig()
-    whole = {n: values.get(n, getattr(default, n)) for n in ("num_envs", "n_step", "batch_size", "buffer_size")}
-    values["buffer_size"] = max(whole["buffer_size"], whole["batch_size"], whole["num_envs"] * whole["n_step"])
+    if values.get("network") == "lstm":
+        values["n_step"] = 1
+    sizes = ("num_envs", "n_step", "batch_size", "buffer_size", "burn_in", "sequence_length")
+    whole = {n: values.get(n, getattr(default, n)) for n in sizes}
+    span = max(whole["n_step"], whole["burn_in"] + whole["sequence_length"])
+    values["buffer_size"] = max(whole["buffer_size"], whole["batch_size"], whole["num_envs"] * span)
     if values.get("epsilon_decay") == "exponential":
         for name in ("epsilon_start", "epsilon_end"):
             values[name] = values.get(name) or 0.5

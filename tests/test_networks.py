@@ -191,3 +191,41 @@ def test_a_narrow_product_and_its_gradient_are_those_of_the_matrix_product(colum
         found.append([out, *tape.gradient(loss, [x, w])])
     for ours, plain in zip(*found, strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+def test_a_recurrent_network_is_one_step_of_a_memory(space: gymnasium.Space[Any], dueling: bool) -> None:
+    model = q_network(space, 3, hidden=(8,), dueling=dueling, lstm_units=5)
+    seen, nothing = tf.constant(batch(space)), tf.zeros((7, 10))
+    values, memory = model([seen, nothing])
+    assert values.shape == (7, 3)
+    assert memory.shape == (7, 10)
+    later, _ = model([seen, memory])
+    assert (np.abs((later - values).numpy()).max(axis=1) > 0).all(), "what is remembered matters"
+    h, c = np.split(memory.numpy(), 2, axis=1)
+    assert (np.abs(h) <= np.abs(np.tanh(c))).all(), "h is a share of tanh c"
+
+
+def test_a_recurrent_networks_weights_are_a_function_of_the_seed() -> None:
+    def weights(seed: int) -> list[np.ndarray]:
+        return [w.numpy() for w in q_network(BOXES["float32"], 2, lstm_units=6, seed=seed).trainable_variables]
+
+    for a, b, c in zip(weights(1), weights(1), weights(2), strict=True):
+        assert (a == b).all()
+        assert a.ndim == 1 or (a != c).any()
+    kernel, recurrent, bias = weights(1)[:3]
+    assert kernel.shape == (4, 24)
+    assert np.abs(kernel).max() <= np.sqrt(3 / 4)  # LeCun's uniform bound for four inputs
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(6), atol=1e-5)
+    assert bias.tolist() == [0] * 6 + [1] * 6 + [0] * 12  # the forget gates begin open (Jozefowicz et al. 2015)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_recurrent_network_is_saved_and_loaded_by_keras(tmp_path: Path) -> None:
+    model = q_network(BOXES["float32"], 3, hidden=(8,), dueling=True, lstm_units=5)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = [tf.constant(batch(BOXES["float32"])), tf.fill((7, 10), 0.3)]
+    for a, b in zip(model(inputs), again(inputs), strict=True):
+        np.testing.assert_array_equal(a, b)

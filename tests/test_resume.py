@@ -32,6 +32,10 @@ KINDS = {
         "dqn", *COMMON, "--env", "CartPole-v1", "--loop", "host", "--num-envs", "4", "--train-interval", "8",
         "--gradient-steps", "2", "--target", "polyak", "--epsilon-unit", "episode", "--epsilon-duration", "200",
     ],
+    "recurrent": [
+        "dqn", *COMMON, "--env", "rlkit/MaskedCartPole-v0", "--network", "lstm", "--lstm-units", "8", "--n-step", "1",
+        "--num-envs", "4", "--train-interval", "16", "--sequence-length", "5", "--burn-in", "3", "--steps", "12000",
+    ],
     "compiled": [
         "dqn", *COMMON, "--env", "CartPole-v1", "--loop", "compiled", "--num-envs", "4", "--train-interval", "8",
         "--steps", "120000", "--checkpoint-interval", "2000", "--epsilon-unit", "episode", "--epsilon-duration", "200",
