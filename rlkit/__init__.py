@@ -20,12 +20,27 @@ _LAZY = {
     "Run": "rlkit.experiments.training",
     "train": "rlkit.experiments.training",
     "train_seeds": "rlkit.experiments.training",
-    "resume": "rlkit.experiments.training",
-    "load": "rlkit.experiments.training",
+    "FitRun": "rlkit.experiments.fitting",
+    "fit": "rlkit.experiments.fitting",
+    "fit_seeds": "rlkit.experiments.fitting",
+    "resume": "rlkit.experiments.runs",
+    "load": "rlkit.experiments.runs",
     "solve": "rlkit.experiments.solving",
     "compare": "rlkit.experiments.comparison",
 }
-__all__ = ["Run", "__version__", "compare", "load", "resume", "solve", "train", "train_seeds"]
+__all__ = [
+    "FitRun",
+    "Run",
+    "__version__",
+    "compare",
+    "fit",
+    "fit_seeds",
+    "load",
+    "resume",
+    "solve",
+    "train",
+    "train_seeds",
+]
 
 _ENVS = "rlkit.envs"
 _SPEC = globals().pop("__spec__")

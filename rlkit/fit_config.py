@@ -121,6 +121,7 @@ class LSTMConfig(FitConfig):
     """A model of characters: one-hot, LSTM, dense (Hochreiter and Schmidhuber 1997; Graves 2013)."""
 
     units: int = option(256, "Units of the LSTM.", low=1, group="model")
+    dropout: float = option(0.0, "Share of the LSTM's outputs left out of an update.", low=0, high=0.9, group="model")
     lowercase: bool = option(False, "Make all letters small.", group="data")
     length: int = option(40, "Characters of a sequence (T).", low=1, group="data")
     steps: int = option(1_000, "Updates to train for; 0: as epochs says.", low=0)

@@ -151,7 +151,10 @@ def cnn(config: CNNConfig, facts: Facts, seeds: Seeds) -> Layers:
 
 
 def lstm(config: LSTMConfig, facts: Facts, seeds: Seeds) -> Layers:
-    """Characters one-hot, an LSTM over them, and logits of the character after each."""
+    """Characters one-hot, an LSTM over them, and logits of the character after each.
+
+    Dropout is of the LSTM's outputs, never of its memory. Zaremba, Sutskever and Vinyals 2014.
+    """
     size = _outputs(facts)
     recurrent = keras.layers.LSTM(
         config.units,
@@ -162,7 +165,8 @@ def lstm(config: LSTMConfig, facts: Facts, seeds: Seeds) -> Layers:
         name="lstm",
     )
     logits = keras.layers.Dense(size, kernel_initializer=seeds.glorot(), name="logits")
-    return [OneHot(size, name="one_hot"), recurrent, logits]
+    dropout = [keras.layers.Dropout(config.dropout, seed=seeds.number(), name="dropout")] if config.dropout else []
+    return [OneHot(size, name="one_hot"), recurrent, *dropout, logits]
 
 
 def mobilenet(config: MobileNetConfig, facts: Facts) -> keras.Model:

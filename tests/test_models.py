@@ -26,7 +26,7 @@ SMALL: list[tuple[FitConfig, Facts]] = [
     (MLPConfig(hidden=(7, 5)), DIGITS),
     (MLPConfig(hidden=(7,), dropout=0.5), TABLE),
     (CNNConfig(filters=(3, 4), kernel_size=3, hidden=(6,)), DIGITS),
-    (LSTMConfig(units=6), TEXT),
+    (LSTMConfig(units=6, dropout=0.5), TEXT),
 ]
 
 

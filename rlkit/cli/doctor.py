@@ -14,6 +14,8 @@ from rlkit.cli.common import json_option, print_json, quiet_import
 OPTIONAL = {
     "pygame": ("video", "draws Gymnasium's classic envs"),
     "imageio_ffmpeg": ("video", "writes mp4"),
+    "sklearn": ("data", "the data set digits"),
+    "tensorflow_datasets": ("data", "the data set flowers"),
     "Box2D": ("box2d", "LunarLander, BipedalWalker, CarRacing"),
 }
 """Module of each optional part: the extra that installs it, and what it is for."""
@@ -53,4 +55,4 @@ def doctor(as_json: bool) -> None:
         click.echo(f"  no GPU: this TensorFlow {built}")
     for module, (extra, purpose) in OPTIONAL.items():
         state = "installed" if optional[module] else f"missing: the extra {extra!r} installs it"
-        click.echo(f"{module:<15} {purpose}: {state}")
+        click.echo(f"{module:<19} {purpose}: {state}")
