@@ -82,11 +82,14 @@ def check_names(names: Sequence[str]) -> list[str]:
 
 
 def run_summary(directory: run.RunDirectory) -> dict[str, object]:
-    """A run in one line of a table: its best and last evaluation, and its last regret where that is known."""
+    """A run in one line of a table: its best and last evaluation, and its last regret where that is known.
+
+    Those of an agent are returns, those of a supervised model accuracies and losses on the data held out.
+    """
     from rlkit.curves import columns  # noqa: PLC0415 - shell completion need not wait for NumPy
 
-    returns = columns(directory, "evaluations.csv", "mean")[1]
-    regrets = columns(directory, "evaluations.csv", "regret")[1]
+    names = ("mean", "regret", "accuracy", "loss")
+    returns, regrets, accuracies, losses = (columns(directory, "evaluations.csv", name)[1] for name in names)
     return {
         "run": str(directory.path),
         "agent": directory.agent,
@@ -97,5 +100,8 @@ def run_summary(directory: run.RunDirectory) -> dict[str, object]:
         "best_return": float(returns.max()) if len(returns) else None,
         "last_return": float(returns[-1]) if len(returns) else None,
         "regret": float(regrets[-1]) if len(regrets) else None,
+        "best_accuracy": float(accuracies.max()) if len(accuracies) else None,
+        "last_accuracy": float(accuracies[-1]) if len(accuracies) else None,
+        "best_loss": float(losses.min()) if len(losses) else None,
         "seconds": directory.info.get("seconds"),
     }

@@ -28,4 +28,6 @@ def resume(path: str | Path, **options: Any) -> Run | FitRun:  # noqa: ANN401 - 
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
     """
     directory = run.find(Path(path))
-    return (fitting if directory.verb == "fit" else training).resume(directory.path, **options)
+    if directory.verb == "fit":
+        return fitting.resume(directory.path, **options)
+    return training.resume(directory.path, **options)

@@ -153,7 +153,8 @@ def cnn(config: CNNConfig, facts: Facts, seeds: Seeds) -> Layers:
 def lstm(config: LSTMConfig, facts: Facts, seeds: Seeds) -> Layers:
     """Characters one-hot, an LSTM over them, and logits of the character after each.
 
-    Dropout is of the LSTM's outputs, never of its memory. Zaremba, Sutskever and Vinyals 2014.
+    Dropout is of the LSTM's outputs, the same ones all along a sequence. Gal and Ghahramani 2016, "A theoretically
+    grounded application of dropout in recurrent neural networks".
     """
     size = _outputs(facts)
     recurrent = keras.layers.LSTM(
@@ -165,8 +166,11 @@ def lstm(config: LSTMConfig, facts: Facts, seeds: Seeds) -> Layers:
         name="lstm",
     )
     logits = keras.layers.Dense(size, kernel_initializer=seeds.glorot(), name="logits")
-    dropout = [keras.layers.Dropout(config.dropout, seed=seeds.number(), name="dropout")] if config.dropout else []
-    return [OneHot(size, name="one_hot"), recurrent, *dropout, logits]
+    if not config.dropout:
+        return [OneHot(size, name="one_hot"), recurrent, logits]
+    same = (None, 1, config.units)
+    dropout = keras.layers.Dropout(config.dropout, noise_shape=same, seed=seeds.number(), name="dropout")
+    return [OneHot(size, name="one_hot"), recurrent, dropout, logits]
 
 
 def mobilenet(config: MobileNetConfig, facts: Facts) -> keras.Model:

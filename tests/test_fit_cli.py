@@ -248,3 +248,13 @@ def test_list_names_models_data_sets_and_runs(runs: Path, rl: Command) -> None:
     found = json.loads(rl("list", "runs", "--run-dir", runs, "--json").out)["runs"]
     assert [(run["model"], run["data"]) for run in found] == [("mlp", "digits"), ("lstm", "text")]
     assert "mnist" in rl("list", "presets").out
+
+
+def test_compare_shows_accuracies_and_losses(runs: Path, rl: Command) -> None:
+    heads, first, second, *_ = rl("compare", runs, "--all").out.splitlines()
+    assert "best accuracy  last accuracy  best loss" in heads
+    assert first.split()[:2] == ["digits", "mlp"]
+    assert second.split()[:2] == ["text", "lstm"]
+    found = json.loads(rl("compare", runs / "digits", "--json").out)["runs"][0]
+    assert found["best_accuracy"] >= found["last_accuracy"] > 0.5
+    assert found["best_return"] is None

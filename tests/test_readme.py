@@ -37,6 +37,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_in_the_blocks_works_in_their_order(tmp_path: Path) -> None:
     assert COMMANDS[:2] == ["make train", "make test"]  # their own tests: below, and this very run
+    (tmp_path / "README.md").write_text(TEXT)
     for command in COMMANDS[2:]:
         run(command, tmp_path)
     assert (tmp_path / "cartpole.gif").stat().st_size > 10_000

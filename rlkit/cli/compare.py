@@ -129,7 +129,9 @@ def runs(names: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_json({"runs": rows})
         return
-    heads = ("env", "agent", "seed", "steps", "status", "best return", "last return", "regret", "seconds")
+    heads = ["env", "agent", "seed", "steps", "status", "best return", "last return", "regret", "seconds"]
+    if any(row["best_loss"] is not None for row in rows):
+        heads[8:8] = ["best accuracy", "last accuracy", "best loss"]
     cells = [[text(row[head.replace(" ", "_")]) for head in heads] for row in rows]
     click.echo(table(heads, cells, left=2))
     for row in rows:
