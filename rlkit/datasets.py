@@ -53,7 +53,7 @@ SHAPES = ("circle", "square", "triangle")
 
 
 def draw_shapes(count: int, size: int, seed: int = 0) -> Pair:
-    """Drawn images of circles, squares and triangles in random places, sizes and colours on noise.
+    """Drawn images of bright circles, squares and triangles in random places, sizes and colours, with noise.
 
     Returns:
         Images [count, size, size, 3] uint8, and their places in `SHAPES`, [count] int64.
@@ -72,8 +72,8 @@ def draw_shapes(count: int, size: int, seed: int = 0) -> Pair:
             (down < 0.75 * reach) & (2 * abs(across) < down + reach),
         ],
     )
-    colours = rng.integers(0, 256, (2, count, 1, 1, 3))
-    pictures = np.where(inside[..., None], colours[0], colours[1]) + rng.normal(0, 12, (count, size, size, 1))
+    bright, dark = rng.integers(140, 256, (count, 1, 1, 3)), rng.integers(0, 110, (count, 1, 1, 3))
+    pictures = np.where(inside[..., None], bright, dark) + rng.normal(0, 12, (count, size, size, 1))
     return np.clip(pictures, 0, 255).astype(np.uint8), labels
 
 

@@ -113,6 +113,13 @@ class MobileNetConfig(FitConfig):
         "random", "Weights at the start: random, imagenet (downloaded), or a .weights.h5 file.", group="model"
     )
     train_base: bool = option(True, "Learn all layers, not the classes' alone.", group="model")
+    batch_momentum: float = option(
+        0.9,
+        "Share that batch normalization keeps of its statistics an update; Keras' 0.999 needs thousands of updates.",
+        low=0,
+        high=1,
+        group="model",
+    )
     jit: bool = option(False, "Compile with XLA, whose convolutions are slower on CPUs.", group="device")
 
 

@@ -195,10 +195,11 @@ def mobilenet(config: MobileNetConfig, facts: Facts) -> keras.Model:
     except Exception as error:
         raise UserError(f"MobileNetV2 cannot be made of these: {str(error).splitlines()[0]}") from None
     seeds = Seeds(config.seed)
-    if config.weights == "random":  # Keras draws them from a hidden generator
-        for layer in base.layers:
-            if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-                layer.kernel.assign(seeds.glorot()(layer.kernel.shape))
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_momentum
+        elif config.weights == "random" and isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            layer.kernel.assign(seeds.glorot()(layer.kernel.shape))  # Keras draws them from a hidden generator
     base.trainable = config.train_base
     logits = keras.layers.Dense(len(facts.classes), kernel_initializer=seeds.glorot(), name="logits")
     model = keras.Model(inputs, logits(base(x)))
