@@ -5,7 +5,9 @@ Letters: B batch.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +106,14 @@ class Pipeline:
         self._elements, self._load = source.elements, source.load
         if config.cache != "none" and source.load:
             cached = source.elements.map(source.load, num_parallel_calls=self._workers)
-            self._folder = tempfile.TemporaryDirectory(prefix="rlkit-") if config.cache == "disk" else None
-            self._elements = cached.cache(str(Path(self._folder.name) / "cache") if self._folder else "")
+            self._elements = cached.cache(self._cache_file() if config.cache == "disk" else "")
             self._load = None
+
+    def _cache_file(self) -> str:
+        """A file in a folder that goes with the pipeline."""
+        folder = tempfile.mkdtemp(prefix="rlkit-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return str(Path(folder) / "cache")
 
     def stream(self, step: int) -> tf.data.Dataset:
         """Batches (x, y), all of B examples, epoch after epoch without end, from the batch of this step on.
@@ -127,12 +134,18 @@ class Pipeline:
         batches = self._batched(epochs, drop_remainder=True)
         if self.augmentation:
             batches = self._augmented(batches, step)
-        return batches.prefetch(tf.data.AUTOTUNE) if self.config.prefetch else batches
+        return self._finished(batches)
 
     def once(self) -> tf.data.Dataset:
         """Every example once, in order and as it is; the last batch may be smaller."""
-        batches = self._batched(self._elements, drop_remainder=False)
-        return batches.prefetch(tf.data.AUTOTUNE) if self.config.prefetch else batches
+        return self._finished(self._batched(self._elements, drop_remainder=False))
+
+    def _finished(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """With prefetching or without; TensorFlow would add what was left out, if it were not told to leave it so."""
+        options = tf.data.Options()
+        options.experimental_optimization.map_parallelization = self.config.parallel
+        options.experimental_optimization.inject_prefetch = self.config.prefetch
+        return (batches.prefetch(tf.data.AUTOTUNE) if self.config.prefetch else batches).with_options(options)
 
     def _batched(self, elements: tf.data.Dataset, *, drop_remainder: bool) -> tf.data.Dataset:
         if self._load:
