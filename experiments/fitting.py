@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,25 @@ from rlkit.data import Pipeline, augmentation
 from rlkit.devices import configure
 from rlkit.errors import UserError
 from rlkit.experiments.fit_configuration import resolve
+from rlkit.experiments.saying import Say, labelled, silent
 from rlkit.facts import Data, Facts
 from rlkit.fit_config import FitConfig, LSTMConfig
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, CsvObserver, ProgressObserver, TensorBoardObserver
 from rlkit.profiling import Profiler
-from rlkit.run import RunDirectory
+from rlkit.run import AnyRun, RunDirectory
 from rlkit.supervised import FitLoop, Supervised, evaluator
 from rlkit.text import Generator, encode
-
-Say = Callable[[str], None]
 
 FACTS = "data.json"
 """File of a run with what its model must know of the data."""
 
 
-def silent(text: str) -> None:
-    """Says nothing."""
-
-
 @dataclass(frozen=True)
-class FitRun:
+class FitRun(AnyRun):
     """A supervised run on disk, to evaluate, and to write text with."""
 
-    directory: RunDirectory
     config: FitConfig
     facts: Facts
-
-    @property
-    def path(self) -> Path:
-        """The run's folder."""
-        return self.directory.path
-
-    @property
-    def status(self) -> str:
-        """How training ended: finished, solved, stopped, interrupted, failed, killed; or running."""
-        return self.directory.status
 
     def trainee(self, checkpoint: str = "best") -> tuple[Supervised, int]:
         """The trained model with its optimizer, and the step that it was saved at.
@@ -178,15 +161,11 @@ def fit_seeds(
     runs: list[FitRun] = []
     for seed in seeds:
         label = f"seed {seed}: "
-        told = partial(_labelled, say, label)
+        told = labelled(say, label)
         runs.append(fit(model, data, say=told, progress=label if progress else None, seed=seed, **options))
         if runs[-1].status == "interrupted":
             break
     return runs
-
-
-def _labelled(say: Say, label: str, text: str) -> None:
-    say(label + text)
 
 
 def settled(config: FitConfig, data: Data) -> FitConfig:

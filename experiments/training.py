@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -27,13 +26,14 @@ from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.regret import Regret, model_of
+from rlkit.experiments.saying import Say, labelled, silent
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
 from rlkit.profiling import Profiler
 from rlkit.recurrent_loop import RecurrentLoop
 from rlkit.replay import Replay, size_text
 from rlkit.rollout import RolloutLoop, RolloutProgram
-from rlkit.run import RunDirectory
+from rlkit.run import AnyRun, RunDirectory
 from rlkit.sequences import SequenceReplay
 from rlkit.simulation import Simulator, simulator
 from rlkit.tabular_loop import TabularLoop
@@ -46,29 +46,12 @@ if TYPE_CHECKING:
 EVALUATION_ENVS = 100
 """Most envs that an evaluation runs at once."""
 
-Say = Callable[[str], None]
-
-
-def silent(text: str) -> None:
-    """Says nothing."""
-
 
 @dataclass(frozen=True)
-class Run:
+class Run(AnyRun):
     """A run on disk, to evaluate and play."""
 
-    directory: RunDirectory
     config: TrainConfig
-
-    @property
-    def path(self) -> Path:
-        """The run's folder."""
-        return self.directory.path
-
-    @property
-    def status(self) -> str:
-        """How training ended: finished, solved, interrupted, failed, killed; or running."""
-        return self.directory.status
 
     def agent(self, checkpoint: str = "best") -> tuple[Learner, int]:
         """The trained agent, and the step that it was saved at.
@@ -197,14 +180,10 @@ def train_seeds(  # noqa: PLR0913 - train's, and seeds
     runs: list[Run] = []
     for c in configs:
         label = f"seed {c.seed}: "
-        runs += _start(agent, [c], taken, Path(run_dir), partial(_labelled, say, label), label if progress else None)
+        runs += _start(agent, [c], taken, Path(run_dir), labelled(say, label), label if progress else None)
         if runs[-1].status == "interrupted":
             break
     return runs
-
-
-def _labelled(say: Say, label: str, text: str) -> None:
-    say(label + text)
 
 
 def _start(

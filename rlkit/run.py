@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,23 @@ class RunDirectory:
             except OSError:
                 raise UserError(f"run {self.path} is in use by another process") from None
             yield
+
+
+@dataclass(frozen=True)
+class AnyRun:
+    """A run on disk."""
+
+    directory: RunDirectory
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.directory.path
+
+    @property
+    def status(self) -> str:
+        """How training ended: finished, solved, stopped, interrupted, failed, killed; or running."""
+        return self.directory.status
 
 
 def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any], verb: str = "train") -> RunDirectory:

@@ -157,8 +157,9 @@ def test_shapes_are_what_their_names_say() -> None:
         box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
         share.append((label, mask.sum() / box))
     of = [np.median([value for label, value in share if label == i]) for i in range(3)]
-    # A circle fills pi / 4 of its box, a square all of it, a triangle half.
-    assert of == pytest.approx([np.pi / 4, 1.0, 0.5], abs=0.08)
+    # A circle fills pi / 4 of its box, a square all of it, a triangle half; smoothing widens each a little.
+    assert of == pytest.approx([np.pi / 4, 1.0, 0.5], abs=0.15)
+    assert of[2] + 0.1 < of[0] < of[1] - 0.1
 
 
 def test_house_prices_are_scaled_to_between_zero_and_one() -> None:

@@ -4,14 +4,101 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from rlkit.cli.common import FieldOption, FieldType, complete_env, literal
+from rlkit.cli.common import F, FieldOption, FieldType, Help, complete_env, count, json_option, literal, say
 from rlkit.config import Config
-from rlkit.errors import UserError
+from rlkit.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from rlkit.run import AnyRun
+
+
+class Nouns(Help):
+    """A verb that makes runs: a command for each thing that learns, which a subclass lists and makes."""
+
+    verb: ClassVar[str]
+    noun: ClassVar[str]
+    """What learns: agent, model."""
+    example: ClassVar[str]
+    """A command to begin with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            word = self.noun.upper()
+            raise UserError(
+                f"{error.option_name} comes after the {self.noun}'s name, rlkit {self.verb} {word} "
+                f"{error.option_name}, or is unknown; {word} is {', '.join(self.list_commands(ctx))}"
+            ) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
+            raise unknown(self.noun, args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def resumes(self, ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> bool:
+        """Whether a run is to be continued, not begun; UserError where the words fit neither."""
+        if ctx.invoked_subcommand:
+            if path:
+                raise UserError(f"--resume takes the {self.noun} from the run: say rlkit {self.verb} --resume {path}")
+            if steps or as_json:
+                flag = "--steps" if steps else "--json"
+                raise UserError(
+                    f"{flag} comes after the {self.noun}'s name: say rlkit {self.verb} {ctx.invoked_subcommand} {flag}"
+                )
+            return False
+        if path is None:
+            article = "an" if self.noun[0] in "aeiou" else "a"
+            raise UserError(f"name {article} {self.noun} to train, such as {self.example}, or --resume RUN")
+        return True
+
+
+def resume_options(command: F) -> F:
+    """The flags of the verb itself."""
+    command = json_option(command)
+    command = click.option("--steps", type=count("--steps"), help="With --resume: go on to this step.")(command)
+    path = click.Path(path_type=Path)
+    return click.option("--resume", "path", type=path, metavar="RUN", help="Continue this run exactly.")(command)
+
+
+def own_options(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[int] | None]:
+    """The values of `run_options`, taken out of all; the fields of --set and the flags; the seeds."""
+    own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
+    fields = {**parse_settings(own["settings"]), **{k: v for k, v in values.items() if v is not None}}
+    if own["seeds"] is not None and "seed" in fields:
+        raise UserError("--seed and --seeds exclude each other")
+    return own, fields, None if own["seeds"] is None else parse_seeds(own["seeds"])
+
+
+def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]]) -> dict[str, Any]:
+    """Runs and their evaluations as --json prints them."""
+    rows = [
+        {
+            "run": str(run.path),
+            "seed": run.directory.info["seed"],
+            "status": run.status,
+            "step": run.directory.info["step"],
+            "seconds": run.directory.info["seconds"],
+            "evaluation": result,
+        }
+        for run, result in results
+    ]
+    return rows[0] if len(rows) == 1 else {"runs": rows}
+
+
+def interrupted(run: AnyRun) -> None:
+    """Exit with 130 and say how to go on, if the run was interrupted."""
+    if run.status == "interrupted":
+        say(f"interrupted; go on with: rlkit {run.directory.verb} --resume {run.path}")
+        raise click.exceptions.Exit(130)
 
 
 def run_options(what: str) -> list[click.Option]:

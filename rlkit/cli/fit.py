@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from rlkit.cli.common import Grouped, Help, count, json_option, print_json, quiet_import, say
-from rlkit.cli.fields import field_options, parse_seeds, parse_settings, run_options
-from rlkit.errors import UserError
+from rlkit.cli.common import Grouped, print_json, quiet_import, say
+from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
 
 if TYPE_CHECKING:
     from rlkit.experiments.fitting import FitRun
@@ -35,8 +34,10 @@ class ModelCommand(Grouped):
     groups: ClassVar[Mapping[str, str]] = GROUPS
 
 
-class Models(Help):
+class Models(Nouns):
     """A command a model, with flags from the model's config."""
+
+    verb, noun, example = "fit", "model", "rlkit fit mlp --data digits"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from rlkit.fit_config import MODELS
@@ -48,42 +49,16 @@ class Models(Help):
 
         return model_command(cmd_name) if cmd_name in MODELS else None
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            models = ", ".join(self.list_commands(ctx))
-            raise UserError(
-                f"{error.option_name} comes after the model's name, rlkit fit MODEL {error.option_name}, "
-                f"or is unknown; MODEL is {models}"
-            ) from error
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        from rlkit.errors import unknown
-
-        if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
-            raise unknown("model", args[0], self.list_commands(ctx))
-        return super().resolve_command(ctx, args)
-
 
 @click.group(cls=Models, invoke_without_command=True, epilog="Each model has its own flags: rlkit fit mlp --help")
-@click.option("--resume", "path", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run exactly.")
-@click.option("--steps", type=count("--steps"), help="With --resume: go on to this step.")
-@json_option
+@resume_options
 @click.pass_context
 def fit(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> None:
     """Train a model on a data set, or continue such a run."""
-    if ctx.invoked_subcommand:
-        if path:
-            raise UserError(f"--resume takes the model from the run: say rlkit fit --resume {path}")
-        if steps or as_json:
-            flag = "--steps" if steps else "--json"
-            raise UserError(f"{flag} comes after the model's name: say rlkit fit {ctx.invoked_subcommand} {flag}")
+    assert isinstance(ctx.command, Models)
+    if not ctx.command.resumes(ctx, path, steps, as_json):
         return
-    if path is None:
-        raise UserError("name a model to train, such as rlkit fit mlp --data digits, or --resume RUN")
+    assert path is not None
     with quiet_import():
         from rlkit.experiments.fitting import resume
     conclude([resume(path, steps=steps, say=say, progress="")], as_json)
@@ -106,11 +81,7 @@ def model_command(model: str) -> click.Command:
 
 def start(model: str, values: dict[str, Any]) -> None:
     """Train as the parsed options say."""
-    own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
-    fields = {**parse_settings(own["settings"]), **{k: v for k, v in values.items() if v is not None}}
-    if own["seeds"] is not None and "seed" in fields:
-        raise UserError("--seed and --seeds exclude each other")
-    seeds = None if own["seeds"] is None else parse_seeds(own["seeds"])
+    own, fields, seeds = own_options(values)
     data = fields.pop("data", None)
     source = {"preset": own["preset"], "config": own["file"]}
     from rlkit.experiments.fit_configuration import resolve
@@ -130,23 +101,10 @@ def conclude(runs: list[FitRun], as_json: bool) -> None:
     """Evaluate what was trained and print it, with what to try next."""
     results = [(run, None if run.status == "interrupted" else run.evaluate()) for run in runs]
     if as_json:
-        rows = [
-            {
-                "run": str(run.path),
-                "seed": run.config.seed,
-                "status": run.status,
-                "step": run.directory.info["step"],
-                "seconds": run.directory.info["seconds"],
-                "evaluation": result,
-            }
-            for run, result in results
-        ]
-        print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+        print_json(run_rows(results))
     else:
         print_results(results)
-    if runs[-1].status == "interrupted":
-        say(f"interrupted; go on with: rlkit fit --resume {runs[-1].path}")
-        raise click.exceptions.Exit(130)
+    interrupted(runs[-1])
 
 
 def print_results(results: list[tuple[FitRun, dict[str, Any] | None]]) -> None:

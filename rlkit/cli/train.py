@@ -11,15 +11,12 @@ import click
 
 from rlkit.cli.common import (
     Grouped,
-    Help,
-    count,
     env_options,
-    json_option,
     print_json,
     quiet_import,
     say,
 )
-from rlkit.cli.fields import field_options, parse_seeds, parse_settings, run_options
+from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,8 +31,10 @@ class AgentCommand(Grouped):
     groups: ClassVar[Mapping[str, str]] = GROUPS
 
 
-class Agents(Help):
+class Agents(Nouns):
     """A command an agent, with flags from the agent's config and from the arguments of the env that is named."""
+
+    verb, noun, example = "train", "agent", "rlkit train dqn --env CartPole-v1"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from rlkit.experiments.catalogue import agent_summaries
@@ -54,23 +53,9 @@ class Agents(Help):
                 return agent_command(cmd_name, None)
             raise
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            agents = ", ".join(self.list_commands(ctx))
-            raise UserError(
-                f"{error.option_name} comes after the agent's name, rlkit train AGENT {error.option_name}, "
-                f"or is unknown; AGENT is {agents}"
-            ) from error
-
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from rlkit.errors import unknown
-
-        if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
-            raise unknown("agent", args[0], self.list_commands(ctx))
         for word, following in itertools.pairwise([*args, ""]):
             if word == "--env" or word.startswith("--env="):
                 ctx.meta["rlkit.env"] = word.partition("=")[2] or following
@@ -78,21 +63,14 @@ class Agents(Help):
 
 
 @click.group(cls=Agents, invoke_without_command=True, epilog="Each agent has its own flags: rlkit train dqn --help")
-@click.option("--resume", "path", type=click.Path(path_type=Path), metavar="RUN", help="Continue this run exactly.")
-@click.option("--steps", type=count("--steps"), help="With --resume: go on to this step.")
-@json_option
+@resume_options
 @click.pass_context
 def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> None:
     """Train an agent on an env, or continue a run."""
-    if ctx.invoked_subcommand:
-        if path:
-            raise UserError(f"--resume takes the agent from the run: say rlkit train --resume {path}")
-        if steps or as_json:
-            flag = "--steps" if steps else "--json"
-            raise UserError(f"{flag} comes after the agent's name: say rlkit train {ctx.invoked_subcommand} {flag}")
+    assert isinstance(ctx.command, Agents)
+    if not ctx.command.resumes(ctx, path, steps, as_json):
         return
-    if path is None:
-        raise UserError("name an agent to train, such as rlkit train dqn --env CartPole-v1, or --resume RUN")
+    assert path is not None
     with quiet_import():
         from rlkit.experiments.training import resume
     conclude([resume(path, steps=steps, say=say, progress="")], as_json)
@@ -122,15 +100,10 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
     """Train as the parsed options say."""
     from rlkit.experiments.configuration import resolve
 
-    own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
-    given = {k: v for k, v in values.items() if v is not None}
-    fields = {**parse_settings(own["settings"]), **{k: v for k, v in given.items() if k not in env_options}}
-    env_args = {k: v for k, v in given.items() if k in env_options}
+    env_args = {name: value for name in env_options if (value := values.pop(name)) is not None}
+    own, fields, seeds = own_options(values)
     if env_args:
         fields["env_args"] = {**fields.get("env_args", {}), **env_args}
-    if own["seeds"] is not None and "seed" in fields:
-        raise UserError("--seed and --seeds exclude each other")
-    seeds = None if own["seeds"] is None else parse_seeds(own["seeds"])
     env = fields.pop("env", None)
     source = {"preset": own["preset"], "config": own["file"]}
     resolve(agent, env, fields=fields, **source)
@@ -146,28 +119,12 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
 
 def conclude(runs: list[Run], as_json: bool) -> None:
     """Evaluate what was trained and print it, with what to try next."""
-    results = []
-    for run in runs:
-        result = None if run.status == "interrupted" else run.evaluate()
-        results.append((run, result))
+    results = [(run, None if run.status == "interrupted" else run.evaluate()) for run in runs]
     if as_json:
-        rows = [
-            {
-                "run": str(run.path),
-                "seed": run.config.seed,
-                "status": run.status,
-                "step": run.directory.info["step"],
-                "seconds": run.directory.info["seconds"],
-                "evaluation": result and result.to_dict(),
-            }
-            for run, result in results
-        ]
-        print_json(rows[0] if len(rows) == 1 else {"runs": rows})
+        print_json(run_rows([(run, result.to_dict() if result else None) for run, result in results]))
     else:
         print_results(results)
-    if runs[-1].status == "interrupted":
-        say(f"interrupted; go on with: rlkit train --resume {runs[-1].path}")
-        raise click.exceptions.Exit(130)
+    interrupted(runs[-1])
 
 
 def print_results(results: list[tuple[Run, Any]]) -> None:
