@@ -169,11 +169,12 @@ def fit_seeds(
 
 
 def settled(config: FitConfig, data: Data) -> FitConfig:
-    """A config whose intervals and steps are numbers of updates, for these data."""
+    """A config whose intervals and steps are numbers of updates, for these data; no interval is longer than the run."""
     epoch = Pipeline(data.train, config).batches
+    steps = config.steps or config.epochs * epoch
     few = -(-config.log_interval // epoch) * epoch  # of a small data set, several epochs
-    every = {name: getattr(config, name) or few for name in ("eval_interval", "checkpoint_interval")}
-    return config.replace(steps=config.steps or config.epochs * epoch, **every)
+    names = ("log_interval", "eval_interval", "checkpoint_interval")
+    return config.replace(steps=steps, **{name: min(getattr(config, name) or few, steps) for name in names})
 
 
 def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> FitRun:
@@ -236,7 +237,10 @@ class _Session:
     def __init__(self, config: FitConfig, data: Data) -> None:
         self.config, self.data = config, data
         self.trainee = Supervised(config, models.build(config, data.facts), data.facts)
-        self.pipeline = Pipeline(data.train, config, augmentation(config))
+        changes = augmentation(config)
+        if changes and len(data.facts.shape) != 3:
+            raise UserError(f"rotation, shift, zoom, flip and brightness are for images, which {config.data} has not")
+        self.pipeline = Pipeline(data.train, config, changes)
         self.evaluate = evaluator(self.trainee, Pipeline(data.held_out, config.replace(cache="none")))
 
     def train(self, directory: RunDirectory, say: Say, progress: str | None, *, resuming: bool = False) -> FitRun:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ import tensorflow as tf
 from rlkit.base_loop import Loop
 from rlkit.checkpoint import Checkpointer
 from rlkit.custom import MeanSquaredError, correct
-from rlkit.data import Pipeline
+from rlkit.data import Pipeline, Source
 from rlkit.errors import UserError
 from rlkit.facts import Facts
 from rlkit.fit_config import FitConfig
@@ -125,7 +126,24 @@ def evaluator(trainee: Supervised, pipeline: Pipeline) -> Callable[[], dict[str,
         return sums
 
     program = measure.get_concrete_function()
-    return lambda: trainee.evaluation(program().numpy())
+
+    def evaluate() -> dict[str, float]:
+        with naming_damage(pipeline.source):
+            return trainee.evaluation(program().numpy())
+
+    return evaluate
+
+
+@contextmanager
+def naming_damage(source: Source) -> Iterator[None]:
+    """Name what is damaged of the data, as a UserError, where TensorFlow only says that something is."""
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.FailedPreconditionError) as error:
+        found = source.diagnose()
+        if found is None:
+            raise
+        raise UserError(found) from error
 
 
 class FitLoop(Loop):
@@ -163,13 +181,8 @@ class FitLoop(Loop):
         updates = self.due() - self.step
         if self.profiler:
             self.profiler.round(self.step)
-        try:
+        with naming_damage(self.pipeline.source):
             sums = self._fit(updates) if self.config.loop == "keras" else self.advance(updates)
-        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.FailedPreconditionError) as error:
-            found = self.pipeline.source.diagnose()
-            if found is None:
-                raise
-            raise UserError(f"{found}; the last good checkpoint is of step {self.saved_at}") from error
         self.step += updates
         if not math.isfinite(sums[0]):
             raise self._diverged(float(sums[0]) / updates)

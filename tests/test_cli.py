@@ -729,7 +729,7 @@ def test_list_as_json_is_one_object(rl: Command, copied: Path) -> None:
     said = rl("list", "--json", "--run-dir", copied.parent)
     assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
     found = json.loads(said.out)
-    assert set(found) == {"agents", "solvers", "presets", "runs"}
+    assert set(found) == {"agents", "solvers", "models", "datasets", "presets", "runs"}
     assert set(found["agents"]) >= {"dqn", "q-learning"}
     assert "CartPole-v1" in found["presets"]["dqn"]
     (row,) = found["runs"]

@@ -169,6 +169,9 @@ def test_a_damaged_image_met_while_training_is_named(rl: Command, tmp_path: Path
     last = said.err.splitlines()[-1]
     assert "photos/a/3.png is damaged" in last
     assert "--on-error skip leaves such out" in last
+    held = rl(*words, "--holdout", 0.9)  # among those, whichever is evaluated on
+    assert held.code == 2
+    assert "photos/a/3.png is damaged" in held.err
     said = rl(*words, "--on-error", "skip")
     assert said.code == 0, said.err
     assert "photos/a/3.png is left out" in said.err

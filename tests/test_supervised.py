@@ -358,6 +358,7 @@ def test_a_run_without_its_facts_is_told(finished: fitting.FitRun, tmp_path: Pat
         ("mlp", "digits", {"loop": "keras", "max_gradient_norm": 1.0}, "max_gradient_norm is for rlkit's own loops"),
         ("lstm", "digits", {}, "the lstm model is for text, and the data set digits is none"),
         ("mlp", "text", {"data_file": "x"}, "the data set text is for the lstm model"),
+        ("linear", "house-prices", {"rotation": 9.0}, "rotation, shift, .* are for images, which house-prices has not"),
         ("mlp", "csv", {}, "csv is read from a file: name it with --data-file"),
         ("cnn", "images", {}, "images is read from a folder: name it with --data-dir"),
         ("mlp", "digits", {"cache": "ram"}, "cache is 'ram', expected one of none, memory, disk"),
