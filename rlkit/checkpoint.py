@@ -249,7 +249,12 @@ class Checkpointer:
         for later in [s for s in self._segment_steps() if s > step]:
             self._segment(later).unlink()
         prefixes = [str(self._prefix(s)) for s in sorted(steps_in(self.directory))]
-        tf.compat.v1.train.update_checkpoint_state(str(self.directory), prefixes[-1], prefixes)
+        logger, level = tf.get_logger(), tf.get_logger().level
+        logger.setLevel("ERROR")  # TensorFlow would rather have a manager, which cannot forget what is damaged
+        try:
+            tf.compat.v1.train.update_checkpoint_state(str(self.directory), prefixes[-1], prefixes)
+        finally:
+            logger.setLevel(level)
         self._managers.clear()
 
 
