@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from rlkit.config import Config
 from rlkit.errors import UserError
+from rlkit.files import cache
 
 _configured: dict[str, object] = {}
 
@@ -133,8 +134,7 @@ def keep_programs() -> None:
     except OSError:
         features = [platform.machine(), platform.processor()]
     cpu = hashlib.sha256("".join(features).encode()).hexdigest()[:12]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "rlkit" / f"xla-{tf.__version__}-{cpu}"
+    folder = cache() / f"xla-{tf.__version__}-{cpu}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

@@ -50,3 +50,8 @@ def check_output(path: Path, *endings: str) -> None:
         raise UserError(f"{path} cannot be written: folder {path.parent}: {error.strerror}") from None
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(f"{path} cannot be written: no leave to write in folder {path.parent}")
+
+
+def cache() -> Path:
+    """The user's folder for what can be made again; it need not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlkit"

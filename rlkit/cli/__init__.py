@@ -15,6 +15,7 @@ from rlkit.cli.compare import compare
 from rlkit.cli.completion import completion
 from rlkit.cli.doctor import doctor
 from rlkit.cli.evaluate import evaluate
+from rlkit.cli.export import export
 from rlkit.cli.fit import fit
 from rlkit.cli.generate import generate
 from rlkit.cli.listing import list_
@@ -23,6 +24,7 @@ from rlkit.cli.render import render
 from rlkit.cli.solve import solve
 from rlkit.cli.tfrecord import tfrecord
 from rlkit.cli.train import train
+from rlkit.cli.web import web
 from rlkit.errors import UserError, unknown
 
 EPILOG = """\b
@@ -45,7 +47,23 @@ def cli(debug: bool) -> None:
     del debug
 
 
-for command in (train, solve, fit, compare, evaluate, render, plot, generate, tfrecord, list_, doctor, completion):
+COMMANDS = (
+    train,
+    solve,
+    fit,
+    compare,
+    evaluate,
+    render,
+    web,
+    plot,
+    generate,
+    export,
+    tfrecord,
+    list_,
+    doctor,
+    completion,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

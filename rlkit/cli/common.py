@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from rlkit.config import check_bounds, coerce, kind
 from rlkit.errors import unknown
+from rlkit.quiet import quiet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -195,24 +192,5 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep what TensorFlow's libraries write to stderr while they load, and show it only if that fails."""
-    sys.stderr.flush()
-    try:
-        stderr = os.dup(2)
-    except OSError:  # no stderr at all
-        yield
-        return
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(stderr, 2)
-            kept.seek(0)
-            sys.stderr.write(kept.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+quiet_import = quiet
+"""Around imports: what TensorFlow's libraries write to stderr while they load is shown only if that fails."""

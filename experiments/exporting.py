@@ -1,0 +1,149 @@
+"""Trained runs as files for other runtimes, each held to the live model before it is left where it was asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from rlkit import export as formats
+from rlkit.devices import configure
+from rlkit.errors import UserError, unknown
+from rlkit.experiments import runs
+from rlkit.experiments.fitting import FitRun
+from rlkit.experiments.saying import Say, silent
+from rlkit.experiments.subjects import Subject, subject, trained
+from rlkit.experiments.training import Run
+from rlkit.export.checking import compare
+from rlkit.export.portable import Format, Settings
+
+REPORT = "export.json"
+"""What an export was held to, beside it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export that agrees with the live model."""
+
+    path: Path
+    """The file; of a SavedModel the folder of its versions, of a page its folder."""
+    report: dict[str, Any]
+    """As export.json has it; empty of a page."""
+
+
+def export(
+    run: str | Path,
+    to: str,
+    *,
+    checkpoint: str = "best",
+    out: str | Path | None = None,
+    quantize: str = "none",
+    converter: str | None = None,
+    say: Say = silent,
+) -> Exported:
+    """Write a run's model in a format, load it in another runtime, and hold it to the live model.
+
+    They are compared on 1,000 observations of greedy episodes, and by the mean return of 20 episodes; a supervised model
+    on examples held out, and by its accuracy there.
+
+    Args:
+        run: the run's folder, or one that it is the newest in.
+        to: one of `rlkit.export.FORMATS`, or "web".
+        checkpoint: "best", "last" or a step's number.
+        out: folder to write to; None for one in the run's own exports.
+        quantize: one of `rlkit.export.QUANTIZATIONS`, of a .tflite.
+        converter: a Python with the converter of tfjs; None for one that is made and kept in the user's cache.
+        say: told what takes long.
+
+    Raises:
+        UserError: the format cannot hold the model or what it holds does not agree; then nothing is written.
+    """
+    if to not in (*formats.FORMATS, "web"):
+        raise unknown("format", to, (*formats.FORMATS, "web"))
+    if quantize not in formats.QUANTIZATIONS:
+        raise unknown("quantization", quantize, formats.QUANTIZATIONS)
+    if quantize != "none" and to != "tflite":
+        raise UserError(f"quantize is {quantize}, which is for tflite alone, not for {to}")
+    loaded = runs.load(run)
+    folder = Path(out) if out else loaded.path / "exports" / (to if quantize == "none" else f"{to}-{quantize}")
+    if to == "web":
+        from rlkit.experiments import webpage  # noqa: PLC0415 - it imports this module
+
+        loaded.directory.require("train")
+        return Exported(webpage.build(cast("Run", loaded), folder, checkpoint), {})
+    with configure(loaded.config):
+        return _export(loaded, to, checkpoint, folder, Settings(quantize, converter=converter, say=say))
+
+
+def _export(loaded: Run | FitRun, to: str, checkpoint: str, folder: Path, settings: Settings) -> Exported:
+    """As `export`, in the scope of the run's device."""
+    module = cast("Format", formats.module(to))
+    versions = module.FILE == "."
+    held_to = subject(loaded, checkpoint, settings.say)
+    target = folder / str(held_to.step) if versions else folder
+    with _replacing(target) as beside:
+        settings = Settings(settings.quantize, held_to.inputs, settings.converter, settings.say)
+        module.write(held_to.portable, beside, settings)
+        report = {"run": str(loaded.path), "format": to, "quantize": settings.quantize, "checkpoint": checkpoint}
+        report |= _held(module, held_to, beside, settings.quantize, to)
+        (beside / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return Exported(folder if versions else folder / module.FILE, report)
+
+
+def _held(module: Format, held_to: Subject, folder: Path, quantize: str, name: str) -> dict[str, Any]:
+    """What the export in a folder was held to; UserError unless it agrees."""
+    with module.opened(folder, held_to.portable) as runtime:
+        found = runtime(held_to.inputs)
+        agreement = compare(held_to.expected, found, held_to.portable)
+        agreement.require(name, quantize)
+        score = held_to.score(runtime, found)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return {
+        "step": held_to.step,
+        "bytes": size,
+        **agreement.to_dict(),
+        "measure": held_to.measure,
+        "live": held_to.live_score,
+        "exported": score,
+    }
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """An empty folder beside a target, which it replaces at the end; removed after any exception.
+
+    Raises:
+        UserError: the target is something else than an export, or cannot be written.
+    """
+    if target.exists() and not (target / REPORT).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there and no export: name an empty or a new folder with --out")
+    beside, before = (target.with_name(f".{target.name}.{word}") for word in ("part", "before"))
+    try:
+        for folder in (beside, before):
+            shutil.rmtree(folder, ignore_errors=True)
+        beside.mkdir(parents=True)
+        yield beside
+        if target.exists():
+            target.rename(before)
+        beside.rename(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
+    finally:
+        for folder in (beside, before):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_tflite(run: Run, path: Path, checkpoint: str = "best") -> None:
+    """A run's policy as a .tflite, unchecked, for a page or for fast acting.
+
+    Raises:
+        UserError: LiteRT cannot hold the model.
+    """
+    from rlkit.export.tflite import convert  # noqa: PLC0415 - a format is loaded where it is written
+
+    with configure(run.config):
+        convert(trained(run, checkpoint)[0], path, Settings())

@@ -1,0 +1,180 @@
+"""A trained model as every format takes it: layers that plain Keras has, and one function of named tensors.
+
+Letters: B batch, A actions or classes, M numbers remembered, T characters, V vocabulary's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rlkit.custom import Linear
+from rlkit.facts import Facts
+from rlkit.networks import Dueling, NarrowDense, OneHot
+
+Arrays = Mapping[str, np.ndarray]
+Runtime = Callable[[Arrays], dict[str, np.ndarray]]
+"""From named inputs to named outputs, a row of each for every row of the others."""
+
+SERVING = "serving_default"
+"""The signature with everything."""
+
+
+@dataclass(frozen=True)
+class Portable:
+    """A trained model, ready to be written."""
+
+    model: keras.Model
+    """Plain Keras layers, from the inputs in their order to the values [B, A], or to those and the memory [B, M]."""
+    inputs: dict[str, tf.TensorSpec]
+    """By name; the first axis is the batch's and free."""
+    values: str
+    """What the values are called: q_values or predictions."""
+    choice: str = ""
+    """What the best value's place is called: action or class; empty where nothing is chosen."""
+    first: int = 0
+    """What places are counted from."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes."""
+    fixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of inputs without the batch for a runtime that cannot leave any axis free, where `inputs` does."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what was remembered comes in and goes out again."""
+        return "memory" in self.inputs
+
+    def respond(self, *inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """All outputs by name."""
+        outputs = self.model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+        values = outputs[0] if self.remembers else outputs
+        named = {self.values: values}
+        if self.choice:
+            named[self.choice] = tf.argmax(values, axis=-1, output_type=tf.int32) + self.first
+        if self.remembers:
+            named["memory"] = outputs[1]
+        return named
+
+    def function(self, batch: int | None = None, only: str = "") -> Any:  # noqa: ANN401 - a tf.function has no type
+        """`respond` as a tf.function for batches of a size, or any; `only` one of its outputs."""
+        specs = []
+        for name, spec in self.inputs.items():
+            shape = spec.shape[1:] if batch is None else self.fixed.get(name, spec.shape[1:])
+            specs.append(tf.TensorSpec([batch, *shape], spec.dtype, name=name))
+
+        def call(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            named = self.respond(*inputs)
+            return {only: named[only]} if only else named
+
+        return tf.function(call, input_signature=specs, autograph=False)
+
+    def module(self) -> tf.Module:
+        """What holds the variables, as TensorFlow's own: a module that held Keras' would be written broken."""
+        module = tf.Module()
+        module.weights = [variable.value for variable in self.model.variables]
+        return module
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What some formats want to know."""
+
+    quantize: str = "none"
+    """One of `QUANTIZATIONS`, of a .tflite."""
+    samples: Arrays = field(default_factory=dict)
+    """Inputs that the model met, by which int8 chooses its scales."""
+    converter: str | None = None
+    """A Python that has the converter of tfjs; None for one that is made and kept."""
+    say: Callable[[str], None] = lambda _: None
+    """Told what takes long."""
+
+
+class Format(Protocol):
+    """What a format's module has."""
+
+    FILE: str
+    """Name of what is written in the folder; "." for the folder itself."""
+
+    def write(self, portable: Portable, folder: Any, settings: Settings) -> None:  # noqa: ANN401 - a path
+        """Write into an empty folder; UserError where the format cannot hold the model."""
+        ...
+
+    def opened(self, folder: Any, portable: Portable) -> AbstractContextManager[Runtime]:  # noqa: ANN401 - a path
+        """What was written, as another runtime runs it."""
+        ...
+
+
+def of_network(network: keras.Model, first_action: int) -> Portable:
+    """A policy from its Q-network, [B, ...] to [B, A]; or [B, ...] and [B, M] to [B, A] and [B, M]."""
+    model = plain(network)
+    names = ("observation", "memory")
+    inputs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in zip(names, model.inputs, strict=False)}
+    return Portable(model, inputs, "q_values", "action", first_action)
+
+
+def of_table(values: np.ndarray, first_state: int, first_action: int) -> Portable:
+    """A policy from a table of action values, [S, A]."""
+    inputs = keras.Input((), dtype="int32", name="observation")
+    states = inputs - first_state if first_state else inputs
+    table = keras.layers.Embedding(*values.shape, name="q_values")
+    model = keras.Model(inputs, table(states))
+    table.set_weights([values])
+    return Portable(model, {"observation": tf.TensorSpec([None], tf.int32)}, "q_values", "action", first_action)
+
+
+def of_supervised(network: keras.Model, facts: Facts) -> Portable:
+    """A supervised model: pixels of images come as uint8, classes and characters leave as probabilities.
+
+    Numbers leave in the unit that the targets had.
+    """
+    image, text = facts.kind == "classes" and len(facts.shape) == 3, facts.kind == "text"
+    dtype = tf.uint8 if image else tf.int32 if text else tf.float32
+    shape = (None,) if text else facts.shape
+    inputs = keras.Input(shape, dtype=dtype.name, name="inputs")
+    x = keras.layers.Rescaling(1 / 255, name="pixels")(inputs) if image else inputs
+    outputs = plain(network)(x)
+    if facts.kind == "numbers":
+        scale = keras.layers.Rescaling(facts.target_deviation, offset=facts.target_mean, name="unit")
+        outputs = scale(outputs)
+    else:
+        outputs = keras.layers.Softmax(name="probabilities")(outputs)
+    return Portable(
+        keras.Model(inputs, outputs),
+        {"inputs": tf.TensorSpec([None, *shape], dtype)},
+        "predictions",
+        "class" if facts.kind == "classes" else "",
+        labels=facts.classes,
+        fixed={"inputs": facts.shape},
+    )
+
+
+def plain(network: keras.Model) -> keras.Model:
+    """The same model of layers and operations that Keras itself has, so that a file of it needs no rlkit."""
+    if not any(isinstance(layer, Dueling | OneHot | NarrowDense | Linear) for layer in network.layers):
+        return network
+
+    def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, NarrowDense | Linear):
+            return keras.layers.Dense(layer.units, name=layer.name)
+        return layer if isinstance(layer, Dueling | OneHot) else type(layer).from_config(layer.get_config())
+
+    def called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401 - tensors of Keras
+        if isinstance(layer, Dueling):
+            value, advantages = inputs
+            return value + advantages - keras.ops.mean(advantages, axis=-1, keepdims=True)
+        if isinstance(layer, OneHot):
+            codes = keras.ops.cast(inputs[0], "int32")
+            return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
+        return layer(*inputs, **options)
+
+    copy = keras.models.clone_model(network, clone_function=replaced, call_function=called)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
