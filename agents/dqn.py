@@ -16,7 +16,7 @@ from rlkit import td
 from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
-from rlkit.networks import q_network
+from rlkit.networks import nature_cnn, q_network
 from rlkit.optimizers import AdamState, adam, clipped
 from rlkit.seeding import Purpose, key
 
@@ -39,7 +39,7 @@ class DQN(QAgent):
     """Q-learning with a network, a replay buffer and a target network.
 
     Raises:
-        UserError: actions that are not Discrete, observations that are neither Box nor Discrete.
+        UserError: actions that are not Discrete, observations that the network does not take.
     """
 
     metrics = ("loss", "td_error", "q", "gradient_norm")
@@ -49,14 +49,15 @@ class DQN(QAgent):
     ) -> None:
         super().__init__("dqn", config, action_space)
 
+        hidden = config.hidden or ()
+        seed = key(config.seed, Purpose.PARAMETERS)
+
         def network() -> keras.Model:
+            if config.network == "nature-cnn":
+                return nature_cnn(observation_space, self.actions, hidden=hidden, dueling=config.dueling, seed=seed)
+            units = config.lstm_units if config.network == "lstm" else 0
             return q_network(
-                observation_space,
-                self.actions,
-                hidden=config.hidden,
-                dueling=config.dueling,
-                lstm_units=config.lstm_units if config.network == "lstm" else 0,
-                seed=key(config.seed, Purpose.PARAMETERS),
+                observation_space, self.actions, hidden=hidden, dueling=config.dueling, lstm_units=units, seed=seed
             )
 
         self.q, self.target = network(), network()

@@ -16,10 +16,10 @@ class DQNConfig(ReplayConfig):
     Defaults are of the size that small control problems want; presets hold what was tuned for an env.
     """
 
-    network: Literal["mlp", "lstm"] = option(
+    network: Literal["mlp", "lstm", "nature-cnn"] = option(
         "mlp",
         "Q-network: dense layers, or these behind a long short-term memory (Hausknecht and Stone 2015), which learns "
-        "from batch_size sequences.",
+        "from batch_size sequences, or behind the convolutions of Mnih et al. 2015, for pictures.",
         group="agent",
     )
     lstm_units: int = option(64, "Units of the memory of network lstm.", low=1, group="agent")
@@ -30,7 +30,9 @@ class DQNConfig(ReplayConfig):
         low=0,
         group="agent",
     )
-    hidden: tuple[int, ...] = option((64, 64), "Units of the hidden layers.", low=1, group="agent")
+    hidden: tuple[int, ...] | None = option(
+        None, "Units of the hidden layers; none: 64,64, or 512 behind convolutions.", low=1, group="agent"
+    )
     dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")
     double: bool = option(True, "Double Q-learning (van Hasselt 2016).", group="agent")
     learning_rate: float = option(1e-3, "Adam's step size at the start.", above=0, group="agent")
@@ -67,6 +69,8 @@ class DQNConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.hidden is None:
+            object.__setattr__(self, "hidden", (512,) if self.network == "nature-cnn" else (64, 64))
         for name in ("epsilon_start", "epsilon_end"):
             if self.epsilon_decay == "exponential" and getattr(self, name) <= 0:
                 raise UserError(f"{name} is 0, expected above 0 where epsilon_decay is exponential")

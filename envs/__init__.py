@@ -25,6 +25,16 @@ OWN: dict[str, dict[str, Any]] = {
     "rlkit/NumberTriangle-v0": {"entry_point": "rlkit.envs.number_triangle:NumberTriangleEnv"},
     "rlkit/FiniteMDP-v0": {"entry_point": "rlkit.envs.finite:SavedFiniteEnv"},
     "rlkit/Garnet-v0": {"entry_point": "rlkit.envs.garnet:GarnetEnv", "max_episode_steps": 100},
+    "rlkit/Catch-v0": {
+        "entry_point": "rlkit.envs.catch:Catch",
+        "additional_wrappers": (
+            WrapperSpec(
+                "FrameStackObservation",
+                "gymnasium.wrappers:FrameStackObservation",
+                {"stack_size": 4, "padding_type": "reset"},
+            ),
+        ),
+    },
     "rlkit/MaskedCartPole-v0": {
         "entry_point": "gymnasium.envs.classic_control.cartpole:CartPoleEnv",
         "max_episode_steps": 500,

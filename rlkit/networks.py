@@ -6,7 +6,7 @@ Letters: B batch, A actions, H hidden units, D observation's numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -97,7 +97,91 @@ def q_network(
     Raises:
         UserError: for any other observation space.
     """
-    seeds = iter(int(s) for s in np.random.SeedSequence(seed).generate_state(2 * len(hidden) + 4))
+    seeds = _seeds(seed, 2 * len(hidden) + 4)
+    inputs, x = observation_input(observation_space)
+    if len(x.shape) != 2:
+        x = keras.layers.Reshape((math.prod(x.shape[1:]),), name="flat")(x)  # [B, D]
+    if not lstm_units:
+        return keras.Model(inputs, q_head(x, actions, hidden, dueling, layer_norm, seeds), name="q_network")
+    memory, remembered, x = lstm_step(x, lstm_units, next(seeds), next(seeds))
+    outputs = [q_head(x, actions, hidden, dueling, layer_norm, seeds), remembered]
+    return keras.Model([inputs, memory], outputs, name="q_network")
+
+
+FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Filters, side and stride of each convolution of `nature_cnn`."""
+
+SMALLEST = 36
+"""Pixels of the shortest side of a picture that is still one pixel after the convolutions of `nature_cnn`."""
+
+
+def nature_cnn(
+    observation_space: gymnasium.Space[Any],
+    actions: int,
+    *,
+    hidden: Sequence[int] = (512,),
+    dueling: bool = False,
+    seed: int = 0,
+) -> keras.Model:
+    """A network from a batch of pictures to the value of each action, [B, A] float32.
+
+    Three convolutions without padding, each with ReLU: 32 filters of 8 x 8 pixels with stride 4, 64 of 4 x 4 with
+    stride 2, 64 of 3 x 3 with stride 1. Behind them are the hidden layers of `q_network`. Mnih et al. 2015,
+    "Human-level control through deep reinforcement learning", methods.
+
+    A picture is [H, W] of grey, [H, W, C], or a stack of F frames [F, H, W], as Gymnasium's FrameStackObservation makes
+    it. The channels, frames or colours, are the shorter of the first and the last axis, and the last where these are
+    alike. uint8 pixels are scaled to [0, 1].
+
+    >>> nature_cnn(spaces.Box(0, 255, (4, 84, 84), np.uint8), actions=6).count_params()
+    1687206
+
+    Args:
+        observation_space: Box of 2 or 3 axes, H and W at least 36.
+        actions: number of actions A.
+        hidden: units of each dense layer behind the convolutions; 512 in the paper.
+        dueling: separate streams for value and advantage.
+        seed: the weights are a function of it.
+
+    Raises:
+        UserError: for any other observation space.
+    """
+    shape = observation_space.shape or ()
+    first = len(shape) == 3 and shape[0] < shape[2]
+    sides = shape[1:] if first else shape[:2]
+    if not isinstance(observation_space, spaces.Box) or len(shape) not in (2, 3) or min(sides) < SMALLEST:
+        raise UserError(
+            f"the observation space {observation_space} is no picture for the network nature-cnn: a Box of shape "
+            f"[H, W], [H, W, C] or [F, H, W] is, with H and W at least {SMALLEST}"
+        )
+    seeds = _seeds(seed, len(FILTERS) + 2 * len(hidden) + 2)
+    inputs, x = observation_input(observation_space)
+    if len(shape) == 2:
+        x = keras.layers.Reshape((*shape, 1), name="one_channel")(x)
+    elif first:
+        x = keras.layers.Permute((2, 3, 1), name="channels_last")(x)  # [B, H, W, F]
+    for i, (filters, side, stride) in enumerate(FILTERS):
+        kernel = keras.initializers.GlorotUniform(seed=next(seeds))
+        x = keras.layers.Conv2D(
+            filters, side, stride, activation="relu", kernel_initializer=kernel, name=f"convolution_{i}"
+        )(x)
+    x = keras.layers.Flatten(name="flat")(x)  # [B, D]
+    return keras.Model(inputs, q_head(x, actions, hidden, dueling, False, seeds), name="nature_cnn")
+
+
+def _seeds(seed: int, count: int) -> Iterator[int]:
+    return iter(np.random.SeedSequence(seed).generate_state(count).tolist())
+
+
+def q_head(
+    x: keras.KerasTensor,
+    actions: int,
+    hidden: Sequence[int],
+    dueling: bool,
+    layer_norm: bool,
+    seeds: Iterator[int],
+) -> keras.KerasTensor:
+    """The value of each action, [B, A], by hidden layers on features [B, D]; as `q_network` describes them."""
 
     def dense(units: int, name: str, activation: str | None = None) -> keras.layers.Dense:
         initializer = keras.initializers.GlorotUniform(seed=next(seeds))
@@ -110,25 +194,17 @@ def q_network(
         normal = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(dense(units, name)(x))
         return keras.layers.ReLU(name=f"{name}_relu")(normal)
 
-    inputs, x = observation_input(observation_space)
-    memory, remembered = None, None
-    if lstm_units:
-        memory, remembered, x = lstm_step(x, lstm_units, next(seeds), next(seeds))
     for i, units in enumerate(hidden[:-1] if dueling and hidden else hidden):
         x = hidden_layer(x, units, f"hidden_{i}")  # [B, H]
-    if dueling:
-        value, advantages = x, x
-        if hidden:
-            value = hidden_layer(x, hidden[-1], "value_hidden")  # [B, H]
-            advantages = hidden_layer(x, hidden[-1], "advantage_hidden")  # [B, H]
-        value = dense(1, "value")(value)  # [B, 1]
-        advantages = dense(actions, "advantages")(advantages)  # [B, A]
-        outputs = Dueling(name="q_values")(value, advantages)  # [B, A]
-    else:
-        outputs = dense(actions, "q_values")(x)  # [B, A]
-    if memory is not None:
-        inputs, outputs = [inputs, memory], [outputs, remembered]
-    return keras.Model(inputs, outputs, name="q_network")
+    if not dueling:
+        return dense(actions, "q_values")(x)  # [B, A]
+    value, advantages = x, x
+    if hidden:
+        value = hidden_layer(x, hidden[-1], "value_hidden")  # [B, H]
+        advantages = hidden_layer(x, hidden[-1], "advantage_hidden")  # [B, H]
+    value = dense(1, "value")(value)  # [B, 1]
+    advantages = dense(actions, "advantages")(advantages)  # [B, A]
+    return Dueling(name="q_values")(value, advantages)  # [B, A]
 
 
 def lstm_step(
@@ -153,14 +229,13 @@ def lstm_step(
 
 
 def observation_input(space: gymnasium.Space[Any]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """A Keras input for a batch from the space, and the float32 features [B, D] made of it."""
+    """A Keras input for a batch from the space, and what is made of it: float32, one-hot rows or as the Box has it."""
     if isinstance(space, spaces.Discrete):
         inputs = keras.Input((), dtype="int32", name="observation")
         return inputs, OneHot(int(space.n), int(space.start), name="one_hot")(inputs)
     if isinstance(space, spaces.Box):
         inputs = keras.Input(space.shape, dtype="uint8" if space.dtype == np.uint8 else "float32", name="observation")
-        x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs) if space.dtype == np.uint8 else inputs
-        return inputs, x if len(space.shape) == 1 else keras.layers.Reshape((math.prod(space.shape),), name="flat")(x)
+        return inputs, keras.layers.Rescaling(1 / 255, name="rescale")(inputs) if space.dtype == np.uint8 else inputs
     raise UserError(
         f"the observation space {space} is not supported: Box and Discrete are; "
         "gymnasium.wrappers.FlattenObservation makes a Box of most others"
