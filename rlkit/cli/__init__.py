@@ -21,6 +21,7 @@ from rlkit.cli.generate import generate
 from rlkit.cli.listing import list_
 from rlkit.cli.plot import plot
 from rlkit.cli.render import render
+from rlkit.cli.serve import serve
 from rlkit.cli.solve import solve
 from rlkit.cli.tfrecord import tfrecord
 from rlkit.cli.train import train
@@ -58,6 +59,7 @@ COMMANDS = (
     plot,
     generate,
     export,
+    serve,
     tfrecord,
     list_,
     doctor,

@@ -1,0 +1,1 @@
+"""The TensorFlow Serving protocol, REST and gRPC, for SavedModels in a folder of versions."""
