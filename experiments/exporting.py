@@ -137,13 +137,15 @@ def _replacing(target: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_tflite(run: Run, path: Path, checkpoint: str = "best") -> None:
-    """A run's policy as a .tflite, unchecked, for a page or for fast acting.
+def write_tflite(run: Run, path: Path, checkpoint: str = "best") -> int:
+    """Write a run's policy as a .tflite, unchecked, for a page or for fast acting; the step that it was saved at.
 
     Raises:
-        UserError: LiteRT cannot hold the model.
+        UserError: there is no such checkpoint, or LiteRT cannot hold the model.
     """
     from rlkit.export.tflite import convert  # noqa: PLC0415 - a format is loaded where it is written
 
     with configure(run.config):
-        convert(trained(run, checkpoint)[0], path, Settings())
+        portable, _, step = trained(run, checkpoint)
+        convert(portable, path, Settings())
+    return step

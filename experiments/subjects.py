@@ -89,7 +89,7 @@ def _answers(agent: Any) -> Callable[..., dict[str, tf.Tensor]]:  # noqa: ANN401
 
     def remembering(observations: tf.Tensor, memory: tf.Tensor) -> dict[str, tf.Tensor]:
         values, after = agent.recall(agent.state().weights, observations, memory)
-        return {"q_values": values, "action": agent.pick(values, now, None), "memory": after}
+        return {"q_values": values, "action": agent.pick(values, now, None), "next_memory": after}
 
     def by_table(observations: tf.Tensor) -> dict[str, tf.Tensor]:
         values = tf.reduce_sum(tf.gather(agent.q, observations - agent.first_state, axis=1), axis=0)
@@ -149,7 +149,7 @@ class Player:
             self._met, self._stride = self._met[::2], 2 * self._stride
         self._calls += 1
         outputs = self._run(inputs)
-        self._memory = outputs.get("memory")
+        self._memory = outputs.get("next_memory")
         return outputs["action"]
 
     def reset(self, fresh: np.ndarray) -> None:

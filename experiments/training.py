@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +71,16 @@ class Run(AnyRun):
             cast("Tabular", agent).adopt()
         return agent, step
 
-    def policy(self, num_envs: int = 1, checkpoint: str = "best") -> tuple[Policy, int]:
+    def policy(self, num_envs: int = 1, checkpoint: str = "best", runtime: str = "tensorflow") -> tuple[Policy, int]:
         """The greedy policy for N observations, and the step that it was saved at.
 
         Args:
             num_envs: N.
             checkpoint: "best", "last" or a step's number.
+            runtime: one of "tensorflow", "litert".
         """
+        if runtime == "litert":
+            return self._litert(num_envs, checkpoint)
         with configure(self.config):
             agent, step = self.agent(checkpoint)
             probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
@@ -84,19 +88,32 @@ class Run(AnyRun):
             probe.close()
         return policy, step
 
-    def evaluate(self, episodes: int = 100, seed: int = 0, checkpoint: str = "best") -> Evaluation:
+    def _litert(self, num_envs: int, checkpoint: str) -> tuple[Policy, int]:
+        """As `policy`, by LiteRT."""
+        from rlkit.experiments.exporting import write_tflite  # noqa: PLC0415 - it imports this module
+        from rlkit.litert import LiteRTPolicy  # noqa: PLC0415 - beside what makes its file
+
+        with tempfile.TemporaryDirectory(prefix="rlkit-") as folder:
+            file = Path(folder) / "model.tflite"
+            step = write_tflite(self, file, checkpoint)
+            return LiteRTPolicy(file, num_envs), step
+
+    def evaluate(
+        self, episodes: int = 100, seed: int = 0, checkpoint: str = "best", runtime: str = "tensorflow"
+    ) -> Evaluation:
         """Greedy episodes on seeds that training never used; also saved as evaluation.json in the run.
 
         Args:
             episodes: how many.
             seed: of the evaluation.
             checkpoint: "best", "last" or a step's number.
+            runtime: one of "tensorflow", "litert".
 
         Raises:
             UserError: there is no such checkpoint, or it is damaged.
         """
         num_envs = min(episodes, EVALUATION_ENVS)
-        policy, step = self.policy(num_envs, checkpoint)
+        policy, step = self.policy(num_envs, checkpoint, runtime)
         vector = make_vector(self.config.env, self.config.env_args, num_envs, "sync")
         try:
             with configure(self.config):

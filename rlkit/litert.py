@@ -30,10 +30,10 @@ class LiteRT:
             raise UserError(f"{path} is no file, expected a .tflite that rlkit export wrote")
         try:
             with quiet(always=True):  # that it has made its delegate
-                self._interpreter = Interpreter(str(path), num_threads=1)
+                self._interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
                 self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner()
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             raise UserError(f"{path} is no .tflite with one signature: {str(error).splitlines()[0]}") from None
         taken, given = runner.get_input_details(), runner.get_output_details()
         self.inputs = {name: (tuple(map(int, d["shape"])), np.dtype(d["dtype"])) for name, d in taken.items()}
@@ -97,7 +97,7 @@ class LiteRTPolicy:
     def _remember(self, observations: np.ndarray, i: int) -> np.ndarray:
         assert self._memory is not None
         found = self._model({"observation": observations[i : i + 1], "memory": self._memory[i : i + 1]})
-        self._memory[i] = found["memory"][0]
+        self._memory[i] = found["next_memory"][0]
         return found["action"]
 
     def reset(self, fresh: np.ndarray) -> None:

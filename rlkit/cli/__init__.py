@@ -19,6 +19,7 @@ from rlkit.cli.export import export
 from rlkit.cli.fit import fit
 from rlkit.cli.generate import generate
 from rlkit.cli.listing import list_
+from rlkit.cli.play import play
 from rlkit.cli.plot import plot
 from rlkit.cli.render import render
 from rlkit.cli.serve import serve
@@ -57,6 +58,7 @@ COMMANDS = (
     render,
     web,
     plot,
+    play,
     generate,
     export,
     serve,

@@ -182,6 +182,17 @@ def checkpoint_options(command: F) -> F:
     return seed(command)
 
 
+def runtime_option(command: F) -> F:
+    """What the policy is computed by."""
+    return click.option(
+        "--runtime",
+        default="tensorflow",
+        show_default=True,
+        type=Name("runtime", ("tensorflow", "litert")),
+        help="What computes the actions; litert takes a small network at one observation in microseconds.",
+    )(command)
+
+
 def print_json(value: Mapping[str, object]) -> None:
     """One object on stdout."""
     click.echo(json.dumps(value, allow_nan=False))

@@ -6,15 +6,25 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_options, count, json_option, print_json, quiet_import, run_argument, say
+from rlkit.cli.common import (
+    checkpoint_options,
+    count,
+    json_option,
+    print_json,
+    quiet_import,
+    run_argument,
+    runtime_option,
+    say,
+)
 
 
 @click.command(short_help="Report returns of greedy episodes, or accuracy on held-out data.")
 @run_argument
 @click.option("--episodes", default=100, show_default=True, type=count("--episodes"), help="How many.")
 @checkpoint_options
+@runtime_option
 @json_option
-def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, as_json: bool) -> None:
+def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, runtime: str, as_json: bool) -> None:
     """Play greedy episodes with a run's agent, or try a supervised run's model on the data held out."""
     from rlkit.run import find
 
@@ -24,7 +34,7 @@ def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, as_json: bool
     with quiet_import():
         from rlkit.experiments.training import load
     loaded = load(run)
-    result = loaded.evaluate(episodes, seed, checkpoint)
+    result = loaded.evaluate(episodes, seed, checkpoint, runtime)
     if as_json:
         print_json({"run": str(loaded.path), **result.to_dict()})
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_options, count, quiet_import, run_argument
+from rlkit.cli.common import checkpoint_options, count, quiet_import, run_argument, runtime_option
 from rlkit.errors import UserError
 
 
@@ -16,7 +16,10 @@ from rlkit.errors import UserError
 @click.option("--human", is_flag=True, help="Play live in a window instead.")
 @click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
 @checkpoint_options
-def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int) -> None:
+@runtime_option
+def render(
+    run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int, runtime: str
+) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
     from rlkit import rendering
     from rlkit.run import find
@@ -28,7 +31,7 @@ def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint:
     with quiet_import():
         from rlkit.experiments.training import load
     loaded = load(directory.path)
-    policy, step = loaded.policy(1, checkpoint)
+    policy, step = loaded.policy(1, checkpoint, runtime)
     if human:
         rollout = rendering.show(policy, loaded.config.env, loaded.config.env_args, seed=seed, episodes=episodes)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import keras
@@ -46,6 +46,32 @@ class Portable:
     """Shapes of inputs without the batch for a runtime that cannot leave any axis free, where `inputs` does."""
 
     @property
+    def recurs(self) -> bool:
+        """Whether there is a loop over a sequence in it."""
+        layers = [part for layer in self.model.layers for part in getattr(layer, "layers", [layer])]
+        return any(isinstance(layer, keras.layers.RNN) for layer in layers)
+
+    def unrolled(self) -> Portable:
+        """The same for sequences of one length, `fixed`, without a loop, for a runtime that cannot run one."""
+
+        def straight(layer: keras.layers.Layer) -> keras.layers.Layer:
+            more = {"unroll": True} if isinstance(layer, keras.layers.RNN) else {}
+            return type(layer).from_config({**layer.get_config(), **more})
+
+        shape = self.fixed["inputs"]
+        first = keras.Input(shape, dtype=self.model.inputs[0].dtype, name="inputs")
+        x: Any = first
+        for layer in self.model.layers[1:]:
+            if isinstance(layer, keras.Model):
+                copy = keras.models.clone_model(layer, input_tensors=x, clone_function=straight, call_function=_called)
+                copy.set_weights(layer.get_weights())
+                x = copy.outputs[0]
+            else:
+                x = straight(layer)(x)
+        spec = tf.TensorSpec([None, *shape], self.inputs["inputs"].dtype)
+        return replace(self, model=keras.Model(first, x), inputs={"inputs": spec})
+
+    @property
     def remembers(self) -> bool:
         """Whether what was remembered comes in and goes out again."""
         return "memory" in self.inputs
@@ -58,7 +84,7 @@ class Portable:
         if self.choice:
             named[self.choice] = tf.argmax(values, axis=-1, output_type=tf.int32) + self.first
         if self.remembers:
-            named["memory"] = outputs[1]
+            named["next_memory"] = outputs[1]
         return named
 
     def function(self, batch: int | None = None, only: str = "") -> Any:  # noqa: ANN401 - a tf.function has no type
@@ -164,17 +190,19 @@ def plain(network: keras.Model) -> keras.Model:
             return keras.layers.Dense(layer.units, name=layer.name)
         return layer if isinstance(layer, Dueling | OneHot) else type(layer).from_config(layer.get_config())
 
-    def called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401 - tensors of Keras
-        if isinstance(layer, Dueling):
-            value, advantages = inputs
-            return value + advantages - keras.ops.mean(advantages, axis=-1, keepdims=True)
-        if isinstance(layer, OneHot):
-            codes = keras.ops.cast(inputs[0], "int32")
-            return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
-        return layer(*inputs, **options)
-
-    copy = keras.models.clone_model(network, clone_function=replaced, call_function=called)
+    copy = keras.models.clone_model(network, clone_function=replaced, call_function=_called)
     copy.set_weights(network.get_weights())
     return copy
+
+
+def _called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401 - tensors of Keras
+    """A layer's outputs, by Keras' own operations where the layer is rlkit's."""
+    if isinstance(layer, Dueling):
+        value, advantages = inputs
+        return value + advantages - keras.ops.mean(advantages, axis=-1, keepdims=True)
+    if isinstance(layer, OneHot):
+        codes = keras.ops.cast(inputs[0], "int32")
+        return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
+    return layer(*inputs, **options)
 
 

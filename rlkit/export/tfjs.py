@@ -41,6 +41,8 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
         UserError: there is no Node.js, the converter cannot be had, or it refuses the model.
     """
     _node()
+    if portable.recurs:  # TensorFlow.js does not get through Keras' loop over a sequence
+        portable = portable.unrolled()
     python = settings.converter or _converter(settings)
     with tempfile.TemporaryDirectory(prefix="rlkit-") as beside:
         saved = Path(beside) / "savedmodel"
@@ -139,8 +141,9 @@ def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            said = process.communicate()[1].strip().splitlines()
-            raise UserError(f"TensorFlow.js cannot run the model: {said[-1] if said else 'it ended'}")
+            said = process.communicate()[1].splitlines()
+            told = next((line for line in said if "Error" in line), "it ended")
+            raise UserError(f"TensorFlow.js cannot run the model: {told.strip()}")
         return {name: _unpacked(value) for name, value in json.loads(answer).items()}
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:

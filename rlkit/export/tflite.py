@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -31,10 +30,8 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
 def convert(portable: Portable, path: Path, settings: Settings) -> None:
     """As `write`, to a path."""
     quantize = settings.quantize
-    if quantize == "int8" and _recurs(portable.model):
-        raise UserError(
-            "int8 is not for a model with an LSTM over a sequence, on which the converter crashes: take dynamic or float16"
-        )
+    if quantize == "int8" and portable.recurs:  # on whose loop the converter crashes
+        portable = portable.unrolled()
     with quiet(always=True):
         function = portable.function(batch=1).get_concrete_function()
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], portable.module())
@@ -51,11 +48,6 @@ def convert(portable: Portable, path: Path, settings: Settings) -> None:
             raise UserError(f"LiteRT cannot hold this model: {str(error).strip().splitlines()[0]}") from None
     inspect(content)
     path.write_bytes(content)
-
-
-def _recurs(model: keras.Model) -> bool:
-    layers = [part for layer in model.layers for part in getattr(layer, "layers", [layer])]
-    return any(isinstance(layer, keras.layers.RNN) for layer in layers)
 
 
 def _rows(samples: Arrays) -> Iterator[list[np.ndarray]]:

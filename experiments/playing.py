@@ -1,0 +1,51 @@
+"""Exported policies in envs; nothing here loads TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlkit import envs, rendering
+from rlkit.config import Scalar
+from rlkit.errors import UserError
+from rlkit.evaluation import Evaluation, evaluate
+from rlkit.litert import LiteRTPolicy
+from rlkit.vector import make_vector
+
+MOST_ENVS = 20
+"""That play at once: a .tflite takes one observation at a time, so more would save nothing."""
+
+
+def play(file: Path, env: str, env_args: Mapping[str, Scalar], episodes: int, seed: int) -> Evaluation:
+    """Play episodes with the policy of a .tflite; the ones that `rlkit evaluate` plays with the same seed.
+
+    Args:
+        file: written by ``rlkit export RUN --to tflite``.
+        env: Gymnasium id.
+        env_args: arguments of the env.
+        episodes: how many.
+        seed: of the episodes.
+
+    Raises:
+        UserError: the file is of no policy, or of one for other observations than the env's.
+    """
+    envs.find(env)
+    num_envs = min(episodes, MOST_ENVS)
+    policy = LiteRTPolicy(file, num_envs)
+    vector = make_vector(env, env_args, num_envs, "sync")
+    try:
+        shape = vector.single_observation_space.shape
+        if shape != policy.shape:
+            raise UserError(f"{file} takes observations of the shape {policy.shape}, and those of {env} have {shape}")
+        return evaluate(policy, vector, episodes, seed)
+    finally:
+        vector.close()
+
+
+def film(file: Path, env: str, env_args: Mapping[str, Scalar], seed: int, path: Path) -> None:
+    """Write the first of these episodes as a video.
+
+    Raises:
+        UserError: as `rendering.record`.
+    """
+    rendering.record(LiteRTPolicy(file), env, env_args, path, seed=seed)

@@ -1,0 +1,50 @@
+"""rlkit play FILE.tflite --env ENV: an exported policy without TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlkit.cli.common import complete_env, count, json_option, literal, print_json
+from rlkit.errors import UserError
+
+
+@click.command(short_help="Play an exported .tflite, without TensorFlow.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--env", required=True, metavar="ID", shell_complete=complete_env, help="Gymnasium id of the env.")
+@click.option("--set", "words", multiple=True, metavar="NAME=VALUE", help="An argument of the env; may be repeated.")
+@click.option("--episodes", default=20, show_default=True, type=count("--episodes"), help="How many.")
+@click.option("--seed", default=0, show_default=True, type=count("--seed", 0), help="Seed of the episodes.")
+@click.option("--to", "video", type=click.Path(path_type=Path), help="Also show the first one: a .mp4 or .gif to write.")
+@json_option
+def play(
+    file: Path, env: str, words: tuple[str, ...], episodes: int, seed: int, video: Path | None, as_json: bool
+) -> None:
+    """Play episodes with a policy that rlkit export wrote as .tflite.
+
+    TensorFlow is not loaded and need not be installed.
+    """
+    from rlkit import rendering
+    from rlkit.experiments import playing
+
+    env_args = dict(map(_argument, words))
+    if video:
+        rendering.check(video)
+    result = playing.play(file, env, env_args, episodes, seed)
+    if video:
+        playing.film(file, env, env_args, seed, video)
+    if as_json:
+        print_json({"file": str(file), "env": env, **result.to_dict()})
+        return
+    low, high = result.interval
+    click.echo(f"mean return {result.mean:.1f} over {episodes} episodes, 95% interval {low:.1f} to {high:.1f}")
+    if video:
+        click.echo(video)
+
+
+def _argument(word: str) -> tuple[str, bool | int | float | str]:
+    name, equals, value = word.partition("=")
+    if not equals or not name:
+        raise UserError(f"--set is {word!r}, expected NAME=VALUE")
+    return name, literal(value)
