@@ -1,0 +1,239 @@
+"""A page where a run's agent plays in the browser: a folder of files for any web server, and a server of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlkit import __version__, envs
+from rlkit.errors import UserError
+from rlkit.run import RunDirectory
+
+if TYPE_CHECKING:
+    from rlkit.experiments.training import Run
+
+ASSETS = Path(__file__).parent / "web"
+"""The page itself, which has the envs in JavaScript; see docs/decisions/0019-the-page-runs-the-tflite.md."""
+
+CARTPOLE, TRIANGLE = "CartPole-v1", "rlkit/NumberTriangle-v0"
+
+ENVS = (CARTPOLE, TRIANGLE)
+"""What the page can play."""
+
+ROWS = 50
+"""Most rows of a triangle that the page has room for."""
+
+FACTS = "page.json"
+"""What the page knows of the run; also by which a folder is known to be a page."""
+
+
+def check(directory: RunDirectory) -> None:
+    """Refuse a run that the page cannot play; loads no TensorFlow.
+
+    Raises:
+        UserError: a supervised run, another env, or an agent with a memory.
+    """
+    directory.require("train")
+    if directory.env not in ENVS:
+        raise UserError(
+            f"run {directory.path} is on {directory.env}, which is not there in JavaScript: "
+            f"the page plays {' and '.join(ENVS)}"
+        )
+    if directory.config().get("network") == "lstm":
+        raise UserError(
+            f"run {directory.path} has an agent with a memory, --network lstm: the page plays agents without one"
+        )
+
+
+def build(run: Run, out: Path, checkpoint: str = "best") -> Path:
+    """Write the page of a run to a folder, which any web server can show; loads TensorFlow.
+
+    Args:
+        run: on one of `ENVS`, of an agent without a memory.
+        out: the folder; replaced if it holds an earlier page.
+        checkpoint: "best", "last" or a step's number.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the run is none for the page, there is no such checkpoint, or the folder cannot be written; then it
+            is left as it was.
+    """
+    from rlkit.experiments.exporting import write_tflite  # noqa: PLC0415 - which builds this page too
+
+    check(run.directory)
+    with _folder(out) as beside:
+        shutil.copytree(ASSETS, beside)
+        (beside / FACTS).write_text(json.dumps(facts(run, checkpoint), allow_nan=False), encoding="utf-8")
+        write_tflite(run, beside / "model.tflite", checkpoint)
+        keep_values(beside / "model.tflite")
+    return out
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """The path of a folder beside `out` to make, which takes its place at the end and is removed after an exception."""
+    beside, before = (out.with_name(f".{out.name}.{word}") for word in ("part", "old"))
+    try:
+        if out.exists() and not (out / FACTS).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise UserError(f"{out} is there already and is no page: name another folder, or remove it")
+        out.parent.mkdir(exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        yield beside
+        if out.exists():
+            out.rename(before)
+        beside.rename(out)
+    except OSError as error:
+        raise UserError(f"the page cannot be written to {out}: {error.strerror or error}") from None
+    finally:
+        if before.exists() and not out.exists():
+            before.rename(out)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def keep_values(path: Path) -> None:
+    """Leave a .tflite the output `q_values` alone: LiteRT.js loads no model with an int64 tensor, as the action is."""
+    from tensorflow.lite.tools import flatbuffer_utils  # noqa: PLC0415 - loads TensorFlow
+
+    model = flatbuffer_utils.read_model(str(path))
+    (signature,), (graph,) = model.signatureDefs, model.subgraphs
+    signature.outputs = [output for output in signature.outputs if output.name == b"q_values"]
+    graph.outputs = [output.tensorIndex for output in signature.outputs]
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def facts(run: Run, checkpoint: str = "best") -> dict[str, Any]:
+    """What page.json tells the page.
+
+    Args:
+        run: on one of `ENVS`.
+        checkpoint: "best", "last" or a step's number.
+
+    Raises:
+        UserError: there is no such checkpoint, or the triangle is too large.
+    """
+    from rlkit.devices import configure  # noqa: PLC0415 - loads TensorFlow
+
+    with configure(run.config):
+        step = run.agent(checkpoint)[1]
+    known = {
+        "rlkit": __version__,
+        "run": run.path.name,
+        "agent": run.directory.agent,
+        "env": run.config.env,
+        "env_args": dict(run.config.env_args),
+        "limit": envs.find(run.config.env).max_episode_steps,
+        "step": step,
+        "evaluation": _evaluation(run, step),
+    }
+    return known | ({"triangle": _triangle(run)} if run.config.env == TRIANGLE else {})
+
+
+def _evaluation(run: Run, step: int) -> dict[str, Any] | None:
+    """The mean return of the agent of a step, and over how many episodes, where it is known."""
+    from rlkit.curves import columns  # noqa: PLC0415 - with the rest
+
+    try:
+        found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+        if found["step"] == step:
+            return {"mean": float(found["mean"]), "episodes": int(found["episodes"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    steps, means = columns(run.directory, "evaluations.csv", "mean")
+    at = [float(mean) for known, mean in zip(steps, means, strict=True) if known == step]
+    return {"mean": at[-1], "episodes": run.config.eval_episodes} if at else None
+
+
+def _triangle(run: Run) -> dict[str, Any]:
+    """A triangle's numbers, and the exact action values at the agent's discount, [S, 2], and without one at the top."""
+    from rlkit.envs.number_triangle import NumberTriangleEnv  # noqa: PLC0415 - as the next
+    from rlkit.experiments import solving  # noqa: PLC0415 - loads Numba
+
+    with solving.opened(run.config.env, run.config.env_args) as made:
+        env: Any = made.unwrapped  # type: ignore[union-attr] # an env, as it was opened by its name
+        assert isinstance(env, NumberTriangleEnv)
+        rows = env.triangle.rows
+        if rows > ROWS:
+            raise UserError(f"the triangle of run {run.path} has {rows} rows: the page has room for {ROWS}")
+        gamma = float(getattr(run.config, "gamma", 1.0))
+        return {
+            "rows": [env.triangle.row(i).tolist() for i in range(rows)],
+            "slip": env.slip,
+            "gamma": gamma,
+            "q": solving.solve(env, gamma=gamma, allow_unconverged=True).q.tolist(),
+            "best_return": solving.solve(env, gamma=1.0, allow_unconverged=True).value_at_start,
+        }
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Files of the server's folder, without a log."""
+
+    protocol_version = "HTTP/1.1"
+    extensions_map = {  # noqa: RUF012 - as its base declares it
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+        ".json": "application/json",
+        ".svg": "image/svg+xml",
+    }
+    server: Server
+
+    def translate_path(self, path: str) -> str:
+        self.directory = str(self.server.folder)
+        return super().translate_path(path)
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")  # the next run's page may have the same address
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder, which may be made after the server listens; closed at the end of a with block.
+
+    Args:
+        folder: with the page.
+        host: address to listen on.
+        port: to listen on; 0 for any that is free.
+
+    Raises:
+        UserError: no such address, or the port is in use or not free to take.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
+        self.folder = folder
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"host {host}, port {port} cannot be listened on ({reason}): choose another") from None
+
+    @property
+    def address(self) -> str:
+        """What to open in a browser."""
+        return f"http://{self.server_address[0]!s}:{self.server_port}/"
+
+    def serve(self) -> None:
+        """Answer until Ctrl-C, or a signal to end."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self.serve_forever()
+        except KeyboardInterrupt:
+            return
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that goes away is no error; all else is shown."""
+        import sys  # noqa: PLC0415
+
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type] # as the base has it

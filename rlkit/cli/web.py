@@ -1,0 +1,38 @@
+"""rlkit web RUN: a page where the agent plays."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from rlkit.cli.common import count, quiet_import, run_argument
+
+
+@click.command(short_help="Show the agent play in the browser.")
+@run_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--port", default=8000, show_default=True, type=count("--port", 0), help="0 for any that is free.")
+@click.option(
+    "--checkpoint", default="best", show_default=True, metavar="WHICH", help="best (by evaluation), last, or a step."
+)
+def web(run: Path, host: str, port: int, checkpoint: str) -> None:
+    """Serve a page in which a run's agent plays CartPole-v1 or the number triangle, until Ctrl-C.
+
+    Env and agent run in the browser. `rlkit export RUN --to web` writes the same page for any web server.
+    """
+    from rlkit.experiments import webpage
+    from rlkit.run import find
+
+    directory = find(run)
+    webpage.check(directory)
+    with (
+        tempfile.TemporaryDirectory(prefix="rlkit-web-") as folder,
+        webpage.Server(Path(folder) / "page", host, port) as server,
+    ):
+        with quiet_import():
+            from rlkit.experiments.training import load
+        webpage.build(load(directory.path), server.folder, checkpoint)
+        click.echo(f"{server.address}  Ctrl-C stops")
+        server.serve()
