@@ -122,9 +122,10 @@ def facts(run: Run, checkpoint: str = "best") -> dict[str, Any]:
     """
     from rlkit.devices import configure  # noqa: PLC0415 - loads TensorFlow
 
+    triangle = {"triangle": _triangle(run)} if run.config.env == TRIANGLE else {}
     with configure(run.config):
         step = run.agent(checkpoint)[1]
-    known = {
+    return {
         "rlkit": __version__,
         "run": run.path.name,
         "agent": run.directory.agent,
@@ -133,8 +134,8 @@ def facts(run: Run, checkpoint: str = "best") -> dict[str, Any]:
         "limit": envs.find(run.config.env).max_episode_steps,
         "step": step,
         "evaluation": _evaluation(run, step),
+        **triangle,
     }
-    return known | ({"triangle": _triangle(run)} if run.config.env == TRIANGLE else {})
 
 
 def _evaluation(run: Run, step: int) -> dict[str, Any] | None:

@@ -85,6 +85,7 @@ class Page {
     this.listen();
     this.speed();
     this.mode();
+    this.describe();
     find("controls").hidden = find("panels").hidden = false;
     drawScores(this.session.scores);
     this.run(!still.matches);
@@ -190,6 +191,11 @@ class Page {
     return this.running ? "You play." : "Paused.";
   }
 
+  /** The picture in words. */
+  describe() {
+    this.view.root.setAttribute("aria-label", this.view.words());
+  }
+
   say(words) {
     find("status").textContent = words;
   }
@@ -255,7 +261,7 @@ class Page {
     this.framerate = (this.frames * 1000) / (now - this.counted);
     this.frames = 0;
     this.counted = now;
-    this.view.root.setAttribute("aria-label", this.view.words());
+    this.describe();
     const { milliseconds } = this.policy;
     find("pace").textContent = `policy ${milliseconds.toFixed(2)} ms a step, ${this.framerate.toFixed(0)} frames a second`;
   }
