@@ -71,6 +71,7 @@ class Label(click.ParamType):  # type: ignore[type-arg] # generic only in the ne
 @click.option(
     "--max-body", default=16, show_default=True, type=count("--max-body"), metavar="MB", help="Megabytes of a request."
 )
+@click.option("--allow-nan", "nan", is_flag=True, help="Take NaN and Infinity in JSON, as TensorFlow Serving does.")
 def serve(path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: int, **how: Any) -> None:  # noqa: ANN401 - click's
     """Serve RUN or EXPORT by the TensorFlow Serving protocol.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from rlkit.serving.signature import CLASSIFY, DEFAULT, REGRESS, Arrays, Signatur
 
 KINDS = {CLASSIFY: "classification", REGRESS: "regression"}
 """What TensorFlow Serving calls a signature of each method."""
+
+LARGEST = float(np.finfo(np.float32).max)
 
 OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 
@@ -78,7 +81,7 @@ def _feature(name: str, value: JSON) -> tf.train.Feature:
         if kinds == {int}:
             return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(item) for item in items]))
         if kinds == {float}:
-            if any(abs(item) > np.finfo(np.float32).max and not np.isinf(item) for item in items):
+            if any(LARGEST < abs(item) < math.inf for item in items):
                 raise invalid(f"Cannot convert JSON value of feature {name} to float without loss of precision.")
             return tf.train.Feature(float_list=tf.train.FloatList(value=items))
         if kinds == {bytes}:

@@ -21,6 +21,9 @@ import orjson
 HEAD = 64 * 1024
 """Bytes of a request's line and headers; more is refused."""
 
+PATIENCE = 8
+"""Times the limit that a body which is too large is read before its connection is closed."""
+
 PIPELINED = 64
 """Requests of one connection that may wait for answers before no more are read."""
 
@@ -86,7 +89,8 @@ class Server:
         """Close what has been idle for long; once stopping, everything that waits for no answer."""
         now = time.monotonic()
         for connection in list(self.connections):
-            if not connection.slots and (self.stopping or now - connection.last > IDLE):
+            idle = now - connection.last > IDLE
+            if not connection.slots and (idle or (self.stopping and not connection.reading)):
                 connection.transport.close()
 
     def abort(self) -> None:
@@ -108,6 +112,11 @@ class Connection(asyncio.Protocol):
         self._blocked = self._closed = self._in_body = False
         self._head = 0
         self.on_message_begin()
+
+    @property
+    def reading(self) -> bool:
+        """Whether a request is there in part."""
+        return self._in_body or self._head > 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
@@ -136,30 +145,45 @@ class Connection(asyncio.Protocol):
             elif len(self.slots) >= PIPELINED:
                 self.transport.pause_reading()
 
+    def eof_received(self) -> bool:
+        """The client sends no more; it may still read what it is owed."""
+        if self.slots:
+            self.slots[-1].closes = True
+        return bool(self.slots)
+
     # httptools calls these.
 
     def on_message_begin(self) -> None:
         self._url = b""
         self._body: list[bytes] = []
-        self._size = 0
-        self._in_body = False
+        self._size = self._length = 0
+        self._in_body = self._waits = False
 
     def on_url(self, part: bytes) -> None:
         self._url += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) == 6 and name.lower() == b"expect" and value.lower() == b"100-continue" and not self.slots:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if len(name) == 6 and name.lower() == b"expect":
+            self._waits = value.lower() == b"100-continue"
+        elif len(name) == 14 and name.lower() == b"content-length":
+            self._length = int(value)
 
     def on_headers_complete(self) -> None:
         self._in_body = True
+        if self._waits:
+            if self._length > self.server.limit:
+                self._refuse(413, self._too_large())
+            elif not self.slots:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
         self._size += len(part)
-        if self._size > self.server.limit:
-            self._refuse(413, f"The request's body has more than {self.server.limit} bytes")
-        else:
+        if self._size <= self.server.limit:
             self._body.append(part)
+        else:  # read on: a client that still sends would not see the answer of a connection that is closed
+            self._body.clear()
+            if self._size > PATIENCE * self.server.limit:
+                self._refuse(413, self._too_large())
 
     def on_message_complete(self) -> None:
         self._head = 0
@@ -168,10 +192,16 @@ class Connection(asyncio.Protocol):
             return
         parser = self._parser
         method = parser.get_method().decode()
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         slot = Slot(self, not parser.should_keep_alive(), method == "HEAD")
         self.slots.append(slot)
+        if self._size > self.server.limit:
+            slot.respond(413, error_body(self._too_large()))
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self.server.handler(method, self._url.decode("latin-1"), body, slot.respond)
+
+    def _too_large(self) -> str:
+        return f"The request's body has more than {self.server.limit} bytes"
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read on from, after the answers before it, and close."""

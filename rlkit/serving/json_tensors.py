@@ -2,7 +2,7 @@
 
 Row format: `instances` holds one value for each row, or an object of named values; answered by `predictions`. Column
 format: `inputs` holds a whole array, or an object of named ones; answered by `outputs`. A name is left out where there
-is but one. Bytes are `{"b64": "..."}`. NaN, Infinity and -Infinity, which JSON proper does not have, stand for themselves.
+is but one. Bytes are `{"b64": "..."}`. In answers NaN, Infinity and -Infinity stand for themselves.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ SHOWN = 200
 """Characters of a wrong value that an error repeats."""
 
 
-def parse(body: bytes) -> dict[str, JSON]:
+def parse(body: bytes, nan: bool) -> dict[str, JSON]:
     """A request's JSON object.
+
+    Args:
+        body: the request's.
+        nan: take NaN, Infinity and -Infinity, which JSON proper does not have and TensorFlow Serving takes.
 
     Raises:
         ServingError: it is not JSON, or no object.
@@ -39,17 +43,19 @@ def parse(body: bytes) -> dict[str, JSON]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        value = _parse_loosely(body, error)
+        value = _parse_loosely(body, nan, error)
     if type(value) is not dict:
         raise invalid(f"JSON Value: {shown(value)} Is not object")
     return value
 
 
-def _parse_loosely(body: bytes, error: orjson.JSONDecodeError) -> JSON:
+def _parse_loosely(body: bytes, nan: bool, error: orjson.JSONDecodeError) -> JSON:
     """What orjson refused: NaN and Infinity are the only reason to take it all the same."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     if b"NaN" in body or b"Infinity" in body:
+        if not nan:
+            raise invalid("JSON Parse error: NaN and Infinity are taken with --allow-nan only")
         try:
             value = json.loads(body.decode())
             orjson.dumps(value)  # which refuses what the loose parser takes beside: half of a surrogate pair
@@ -160,41 +166,54 @@ def array_of(value: JSON, spec: Spec, name: str, strict: bool) -> np.ndarray:
     except (ValueError, OverflowError, RecursionError):
         raise invalid(f"JSON Value: {shown(value)} of input {name}: its lists are not of one size") from None
     kind = found.dtype.kind
-    if (kind not in takes and found.size) or (strict and kind != "b" and _any_bool(value)):
+    if kind == "f" and spec.array.kind in "iu" and _types(value) == {int}:
+        found, kind = _large(value, spec, name), spec.array.kind
+    if (kind not in takes and found.size) or (strict and kind != "b" and bool in _types(value)):
         raise invalid(f"JSON Value: {shown(value)} of input {name} is not of expected type: {spec.type.name}")
     return found if found.dtype == spec.array else _cast(found, spec, name)
 
 
+def _large(value: JSON, spec: Spec, name: str) -> np.ndarray:
+    """Whole numbers of which NumPy makes decimal ones: some fit an int64, others only a uint64."""
+    try:
+        return np.array(value, spec.array)
+    except OverflowError:
+        raise invalid(_lossy(spec, name)) from None
+
+
+def _lossy(spec: Spec, name: str) -> str:
+    return f"Cannot convert a number of input {name} to {spec.type.name} without loss of precision."
+
+
 def _cast(found: np.ndarray, spec: Spec, name: str) -> np.ndarray:
     """Numbers in another dtype; ServingError where that would change one past rounding."""
-    lossy = f"Cannot convert a number of input {name} to {spec.type.name} without loss of precision."
     if found.dtype.kind == "f":
         try:
             with np.errstate(over="raise"):
                 return found.astype(spec.array)
         except FloatingPointError:
-            raise invalid(lossy) from None
+            raise invalid(_lossy(spec, name)) from None
     if found.size:
         least, most = int(found.min()), int(found.max())
         if spec.array.kind == "f":
             whole = 2 ** (np.finfo(spec.array).nmant + 1) - 1
             if max(most, -least) > whole:
-                raise invalid(lossy)
+                raise invalid(_lossy(spec, name))
         elif least < np.iinfo(spec.array).min or most > np.iinfo(spec.array).max:
-            raise invalid(lossy)
+            raise invalid(_lossy(spec, name))
     return found.astype(spec.array)
 
 
-def _any_bool(value: JSON) -> bool:
-    """Whether a true or false is anywhere in nested lists."""
-    waiting = [value]
+def _types(value: JSON) -> set[type]:
+    """The types of what is in nested lists."""
+    waiting, found = [value], set()
     while waiting:
         item = waiting.pop()
         if type(item) is list:
             waiting += item
-        elif type(item) is bool:
-            return True
-    return False
+        else:
+            found.add(type(item))
+    return found
 
 
 def _text(value: JSON, name: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 
 from rlkit.serving import json_tensors, messages
 from rlkit.serving.batching import Answer, Batcher, Call
-from rlkit.serving.errors import Code, ServingError, invalid
+from rlkit.serving.errors import Code, ServingError, invalid, told
 from rlkit.serving.examples import batch, classifications, regressions, serialized, signature_for
 from rlkit.serving.http import JSON_TYPE, Respond, error_body
 from rlkit.serving.json_tensors import JSON
@@ -75,10 +76,11 @@ class Rest:
         model: its versions.
         batcher: computes.
         metrics: counts.
+        nan: take NaN and Infinity in requests.
     """
 
-    def __init__(self, model: Model, batcher: Batcher, metrics: Metrics) -> None:
-        self.model, self.batcher, self.metrics = model, batcher, metrics
+    def __init__(self, model: Model, batcher: Batcher, metrics: Metrics, nan: bool) -> None:
+        self.model, self.batcher, self.metrics, self.nan = model, batcher, metrics, nan
 
     def __call__(self, method: str, path: str, body: bytes, respond: Respond) -> None:
         """Answer a request, at once or when it is computed."""
@@ -96,8 +98,8 @@ class Rest:
             else:
                 self._compute(asked, body, lambda told: self._finish(told, api, begun, respond))
                 return
-        except ServingError as error:
-            answer = error
+        except Exception as error:  # whatever it is, the client waits for an answer
+            answer = _own(error)
         self._finish(answer, api, begun, respond)
 
     def _finish(self, answer: bytes | ServingError, api: str, begun: float, respond: Respond) -> None:
@@ -136,7 +138,7 @@ class Rest:
     def _compute(self, asked: Route, body: bytes, finish: Callable[[bytes | ServingError], None]) -> None:
         """Start the computation of a predict, classify or regress request; ServingError where it is wrong."""
         version = self.model.find(asked.name, asked.version, asked.label)
-        request = json_tensors.parse(body)
+        request = json_tensors.parse(body, self.nan)
         name = request.get("signature_name", "")
         if type(name) is not str:
             raise invalid(
@@ -153,8 +155,8 @@ class Rest:
                 try:
                     finish(encode(answer))
                     return
-                except ServingError as wrong:
-                    answer = wrong
+                except Exception as error:  # as above
+                    answer = _own(error)
             finish(answer)
 
         call.answer = answered
@@ -184,6 +186,13 @@ class Rest:
             Call(version, signature, arrays),
             lambda outputs: json.dumps({"results": read(outputs.arrays, count)}).encode(),
         )
+
+
+def _own(error: Exception) -> ServingError:
+    """An exception while a request was read or its answer written; all but a ServingError are faults of this code."""
+    if not isinstance(error, ServingError):
+        logging.getLogger(__name__).error("a request ended in an exception", exc_info=error)
+    return told(error)
 
 
 def _as_json(message: object, names: bool = True) -> JSON:

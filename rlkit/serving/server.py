@@ -17,6 +17,7 @@ import tensorflow as tf
 import uvloop
 
 from rlkit.errors import UserError
+from rlkit.quiet import quiet
 from rlkit.serving.batching import Batcher
 from rlkit.serving.grpc_service import Services
 from rlkit.serving.http import Server
@@ -44,6 +45,7 @@ class Options:
         labels: names of versions.
         poll: seconds between looks for new versions.
         limit: bytes that a request may have.
+        nan: take NaN and Infinity in JSON.
     """
 
     path: Path
@@ -56,7 +58,8 @@ class Options:
     versions: int = 2
     labels: Mapping[str, int] = field(default_factory=dict)
     poll: float = 1.0
-    limit: int = 16 * 2**20
+    limit: int = 16_000_000
+    nan: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Addresses:
     grpc_port: int
 
 
-def bind(host: str, port: int, flag: str) -> socket.socket:
-    """A listening socket; UserError where there can be none."""
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket for REST; UserError where there can be none."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, kind, protocol)
@@ -81,8 +84,19 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         made.listen(1024)
     except OSError as error:
         made.close()
-        raise UserError(f"{flag} {port} cannot be listened on at {host}: {error.strerror or error}") from None
+        raise UserError(f"--port {port} cannot be listened on at {host}: {error.strerror or error}") from None
     return made
+
+
+def _bind_remote(remote: grpc.aio.Server, options: Options) -> int:
+    """The port for gRPC that a server got; UserError where it got none."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    try:
+        with quiet(always=True):  # it writes to stderr what the exception does not tell
+            port: int = remote.add_insecure_port(f"{host}:{options.grpc_port}")
+    except RuntimeError:
+        raise UserError(f"--grpc-port {options.grpc_port} cannot be listened on at {options.host}") from None
+    return port
 
 
 class Stop:
@@ -108,27 +122,22 @@ async def serve(options: Options, say: Say, started: Callable[[Addresses, Stop],
         UserError: a port is taken, or no version can be loaded.
     """
     loop = asyncio.get_running_loop()
-    listener = bind(options.host, options.port, "--port")
+    remote = grpc.aio.server(options=[("grpc.max_receive_message_length", options.limit), ("grpc.so_reuseport", 0)])
+    listener = bind(options.host, options.port)
     try:
+        grpc_port = _bind_remote(remote, options)
         model = Model(options.name, options.path, options.versions, options.labels, say)
         await loop.run_in_executor(None, model.poll, False)
         if not model.loaded:
             raise UserError(f"no version in {options.path} can be loaded: {_reasons(model)}")
     except BaseException:
         listener.close()
+        await remote.stop(None)
         raise
     metrics = Metrics(options.name)
     batcher = Batcher(loop, options.batch_size, options.batch_timeout, metrics)
-    http = Server(Rest(model, batcher, metrics), options.limit)
-    remote = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", options.limit), ("grpc.so_reuseport", 0)],
-    )
+    http = Server(Rest(model, batcher, metrics, options.nan), options.limit)
     Services(model, batcher, metrics, options.limit).add_to(remote)
-    try:
-        grpc_port = remote.add_insecure_port(_address(options.host, options.grpc_port))
-    except RuntimeError:
-        listener.close()
-        raise UserError(f"--grpc-port {options.grpc_port} cannot be listened on at {options.host}") from None
     await remote.start()
     listening = await loop.create_server(http.connection, sock=listener, backlog=1024)
     stop = Stop(loop)
@@ -166,10 +175,6 @@ async def _drain(http: Server) -> None:
 
 def _reasons(model: Model) -> str:
     return "; ".join(f"version {n}: {s.message}" for n, s in sorted(model.status.items())) or "none is whole"
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def prepare() -> None:
