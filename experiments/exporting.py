@@ -47,8 +47,8 @@ def export(
 ) -> Exported:
     """Write a run's model in a format, load it in another runtime, and hold it to the live model.
 
-    They are compared on 1,000 observations of greedy episodes, and by the mean return of 20 episodes; a supervised model
-    on examples held out, and by its accuracy there.
+    They are compared on 1,000 observations of greedy episodes, and by the mean return of 20 episodes; a supervised
+    model on examples held out, and by its accuracy there.
 
     Args:
         run: the run's folder, or one that it is the newest in.

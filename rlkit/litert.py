@@ -76,8 +76,8 @@ class LiteRTPolicy:
         self._model = LiteRT(path)
         if "observation" not in self._model.inputs or "action" not in self._model.outputs:
             raise UserError(
-                f"{path} has the inputs {', '.join(self._model.inputs)} and the outputs {', '.join(self._model.outputs)}, "
-                "expected observation and action: it is of no agent"
+                f"{path} is of no agent: it takes {', '.join(self._model.inputs)} and gives "
+                f"{', '.join(self._model.outputs)}, expected observation and action"
             )
         shape, self._dtype = self._model.inputs["observation"]
         self.shape = shape[1:]

@@ -24,7 +24,11 @@ from rlkit.export import FORMATS, QUANTIZATIONS
 )
 @click.option("--converter-python", metavar="PYTHON", help="A Python with tensorflowjs, for tfjs.  [one made for it]")
 @click.option(
-    "--checkpoint", default="best", show_default=True, metavar="WHICH", help="best (by evaluation), last, or a step's number."
+    "--checkpoint",
+    default="best",
+    show_default=True,
+    metavar="WHICH",
+    help="best (by evaluation), last, or a step's number.",
 )
 @json_option
 def export(

@@ -16,7 +16,7 @@ from rlkit.errors import UserError
 @click.option("--set", "words", multiple=True, metavar="NAME=VALUE", help="An argument of the env; may be repeated.")
 @click.option("--episodes", default=20, show_default=True, type=count("--episodes"), help="How many.")
 @click.option("--seed", default=0, show_default=True, type=count("--seed", 0), help="Seed of the episodes.")
-@click.option("--to", "video", type=click.Path(path_type=Path), help="Also show the first one: a .mp4 or .gif to write.")
+@click.option("--to", "video", type=click.Path(path_type=Path), help="Also show the first one: an .mp4 or .gif.")
 @json_option
 def play(
     file: Path, env: str, words: tuple[str, ...], episodes: int, seed: int, video: Path | None, as_json: bool

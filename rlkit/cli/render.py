@@ -17,9 +17,7 @@ from rlkit.errors import UserError
 @click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
 @checkpoint_options
 @runtime_option
-def render(
-    run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int, runtime: str
-) -> None:
+def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int, runtime: str) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
     from rlkit import rendering
     from rlkit.run import find

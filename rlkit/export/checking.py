@@ -32,7 +32,7 @@ class Agreement:
     spread: float
     """Standard deviation of the live values."""
     equal: float
-    """Share of equal choices: of actions, of classes, or of likeliest characters; of numbers, 1 where they are close."""
+    """Share of equal actions, classes or likeliest characters; of numbers, of those that are close."""
 
     def to_dict(self) -> dict[str, Any]:
         """As export.json has it."""

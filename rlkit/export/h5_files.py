@@ -29,7 +29,9 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
         loaded(folder / FILE, portable)
     except (ValueError, TypeError, NotImplementedError) as error:
         what = str(error).partition(".")[0]
-        raise UserError(f"h5 cannot hold this model, take keras: it has operations that are no layers ({what})") from None
+        raise UserError(
+            f"h5 cannot hold this model, take keras: it has operations that are no layers ({what})"
+        ) from None
     finally:
         logger.setLevel(level)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rlkit.quiet import quiet
 from rlkit.errors import UserError
 from rlkit.export.portable import Arrays, Portable, Runtime, Settings
+from rlkit.quiet import quiet
 
 FILE = "model.onnx"
 OPSET = 18

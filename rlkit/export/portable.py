@@ -182,13 +182,14 @@ def of_supervised(network: keras.Model, facts: Facts) -> Portable:
 
 def plain(network: keras.Model) -> keras.Model:
     """The same model of layers and operations that Keras itself has, so that a file of it needs no rlkit."""
-    if not any(isinstance(layer, Dueling | OneHot | NarrowDense | Linear) for layer in network.layers):
+    own = Dueling | OneHot | NarrowDense | Linear | keras.layers.Normalization
+    if not any(isinstance(layer, own) for layer in network.layers):
         return network
 
     def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, NarrowDense | Linear):
             return keras.layers.Dense(layer.units, name=layer.name)
-        return layer if isinstance(layer, Dueling | OneHot) else type(layer).from_config(layer.get_config())
+        return layer if isinstance(layer, own) else type(layer).from_config(layer.get_config())
 
     copy = keras.models.clone_model(network, clone_function=replaced, call_function=_called)
     copy.set_weights(network.get_weights())
@@ -203,6 +204,9 @@ def _called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # 
     if isinstance(layer, OneHot):
         codes = keras.ops.cast(inputs[0], "int32")
         return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
+    if isinstance(layer, keras.layers.Normalization):  # whose mean is no constant in a graph
+        mean, deviation = (np.ravel(part).astype(float).tolist() for part in (layer.mean, np.sqrt(layer.variance)))
+        middle = keras.layers.Rescaling(1.0, offset=[-value for value in mean], name=f"{layer.name}_mean")
+        scale = [1 / max(value, keras.config.epsilon()) for value in deviation]
+        return keras.layers.Rescaling(scale, name=f"{layer.name}_deviation")(middle(*inputs))
     return layer(*inputs, **options)
-
-

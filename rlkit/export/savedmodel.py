@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlkit.quiet import quiet
 from rlkit.export.portable import SERVING, Arrays, Portable, Runtime, Settings
+from rlkit.quiet import quiet
 
 FILE = "."
 
@@ -25,7 +25,7 @@ METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/ser
 
 
 def write(portable: Portable, folder: Path, settings: Settings) -> None:
-    """Write it with the signatures `serving_default`, with all outputs, and `q_values` or `predictions`, with these alone.
+    """Write it with the signatures `serving_default`, all outputs, and `q_values` or `predictions`, these alone.
 
     Classes add `classify`, numbers `regress`, from serialized tf.train.Example with the feature `inputs`.
     """
@@ -69,6 +69,7 @@ def _name_methods(folder: Path, signatures: dict[str, Any]) -> None:
 @contextmanager
 def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
     """By the session loader, as servers load it."""
+    del portable
     with quiet(), tf.compat.v1.Session(graph=tf.Graph()) as session:
         loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = loaded.signature_def[SERVING]

@@ -104,7 +104,15 @@ def _packages(settings: Settings) -> Path:
             npm = shutil.which("npm")
             if not npm:
                 raise UserError("TensorFlow.js is installed by npm, and there is none on the PATH")
-            command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"@tensorflow/tfjs@{VERSION}"]
+            command = [
+                npm,
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(folder),
+                f"@tensorflow/tfjs@{VERSION}",
+            ]
             _run(command, "TensorFlow.js cannot be installed")
     return cache() / name
 

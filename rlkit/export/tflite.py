@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlkit.quiet import quiet
 from rlkit.errors import UserError
 from rlkit.export.portable import Arrays, Portable, Runtime, Settings
 from rlkit.litert import LiteRT
+from rlkit.quiet import quiet
 
 FILE = "model.tflite"
 
