@@ -71,8 +71,9 @@ class DQN(QAgent):
         Returns:
             Means over the K updates of loss, TD error's size, Q and the gradient's norm; |TD error|, [K, B].
         """
+        updates = batch.action.shape[0]
         state, metrics, priorities = update_round(
-            self, self.state(), lambda k: tf.nest.map_structure(lambda part: part[k], batch), len(batch.action), clock
+            self, self.state(), lambda k: tf.nest.map_structure(lambda part: part[k], batch), updates, clock
         )
         self.assign(state)
         return dict(zip(self.metrics, tf.unstack(metrics), strict=True)), priorities

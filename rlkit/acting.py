@@ -121,7 +121,7 @@ class HostActor:
         self._weights: Weights | None = None
         self._source: Sequence[tf.Tensor] | None = None
 
-        @tf.function(input_signature=[tf.TensorSpec([2], tf.int64)], jit_compile=True)
+        @tf.function(input_signature=[COUNTS], jit_compile=True, autograph=False)
         def block(now: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             self.traces += 1
             steps = now[0] + tf.range(self.BLOCK, dtype=tf.int64)

@@ -39,7 +39,9 @@ def compile_policy(agent: Learner, space: gymnasium.Space[Any], num_envs: int) -
     dtype = observation_dtype(space)
     zero = tf.constant(0, tf.int64)
 
-    @tf.function(input_signature=[tf.TensorSpec([num_envs, *(space.shape or ())], dtype)], jit_compile=agent.config.jit)
+    signature = [tf.TensorSpec([num_envs, *(space.shape or ())], dtype)]
+
+    @tf.function(input_signature=signature, jit_compile=agent.config.jit, autograph=False)
     def act(observations: tf.Tensor) -> tf.Tensor:
         return agent.act(observations, Clock(zero, zero), explore=False)
 
@@ -66,7 +68,7 @@ class Program:
         network = getattr(agent, "q", None)
         forward = numpy_forward(network) if network is not None and replay.num_envs == 1 else None
 
-        @tf.function(input_signature=[*tf.nest.flatten(specs), COUNTS], jit_compile=c.jit)
+        @tf.function(input_signature=[*tf.nest.flatten(specs), COUNTS], jit_compile=c.jit, autograph=False)
         def learn(*arguments: tf.Tensor) -> list[tf.Tensor]:
             self.traces += 1
             *parts, now = arguments
@@ -74,7 +76,7 @@ class Program:
             weights = [tf.identity(w) for w in network.trainable_weights] if network and forward else []
             return [tf.stack(list(metrics.values())), *weights]
 
-        @tf.function(input_signature=[COUNT], jit_compile=True)
+        @tf.function(input_signature=[COUNT], jit_compile=True, autograph=False)
         def draw(first: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             rounds = first + tf.range(self.DRAWS, dtype=tf.int64)
@@ -93,7 +95,7 @@ class Program:
         dtype = observation_dtype(space)
         signature = [tf.TensorSpec([num_envs, *(space.shape or ())], dtype), COUNTS]
 
-        @tf.function(input_signature=signature, jit_compile=agent.config.jit)
+        @tf.function(input_signature=signature, jit_compile=agent.config.jit, autograph=False)
         def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             return agent.act(observations, Clock(now[0], now[1]), explore=True)

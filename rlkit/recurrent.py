@@ -68,7 +68,7 @@ class RecurrentActor:
             COUNTS,
         ]
 
-        @tf.function(input_signature=signature, jit_compile=agent.config.jit)
+        @tf.function(input_signature=signature, jit_compile=agent.config.jit, autograph=False)
         def act(
             observations: tf.Tensor, fresh: tf.Tensor, memory: tf.Tensor, now: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -92,7 +92,9 @@ class RolloutLoop(SteppingLoop):
         lead = [agent.length, envs.num_envs]
         self.traces = 0
 
-        @tf.function(input_signature=[tf.TensorSpec([lead[1], *shape], self.dtype), COUNTS], jit_compile=c.jit)
+        signature = [tf.TensorSpec([lead[1], *shape], self.dtype), COUNTS]
+
+        @tf.function(input_signature=signature, jit_compile=c.jit, autograph=False)
         def act(observations: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
             self.traces += 1
             return agent.act(observations, Clock(now[0], now[1]), explore=True)
