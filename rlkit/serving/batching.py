@@ -1,9 +1,9 @@
 """Batches: requests that wait together are computed together.
 
 A small model is computed on the event loop's own thread, after everything that lay ready on the connections was
-read: that fills the batch, and spares the change of threads, which costs more than such a model (docs/decisions/0018).
-A slow model is computed in a thread of its own, while the loop reads what will be the next batch. So a request alone is
-computed at once; it waits for others only as long as `timeout` asks for.
+read: that fills the batch, and spares a request the change of threads and back (docs/decisions/0018). A slow model is
+computed in a thread of its own, while the loop reads what will be the next batch. So a request alone is computed at
+once; it waits for others only as long as `timeout` asks for.
 """
 
 from __future__ import annotations
