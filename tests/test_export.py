@@ -178,8 +178,8 @@ LOADERS: dict[str, Callable[..., np.ndarray]] = {
 
 
 @pytest.mark.usefixtures("remembered")
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "linear", "lstm", "images", "table"])
-@pytest.mark.parametrize(("quantize", "share"), [("float16", 0.7), ("dynamic", 0.7), ("int8", 0.8)])
+@pytest.mark.parametrize("kind", ["linear", "lstm", "images"])
+@pytest.mark.parametrize(("quantize", "share"), [("float16", 0.55), ("dynamic", 0.3), ("int8", 0.3)])
 def test_a_quantized_model_is_smaller_or_refused(
     kind: str, quantize: str, share: float, made: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_quantized_model_is_smaller_or_refused(
         assert not (tmp_path / "small").exists()
         return
     assert small["equal"] >= 0.99
-    if kind in ("cnn", "images"):  # the others are so small that what surrounds the weights decides
+    if kind == "images":  # the others are so small that what surrounds the weights decides
         assert small["bytes"] < share * whole
 
 

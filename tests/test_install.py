@@ -49,9 +49,15 @@ def expected() -> Counter[str]:
     """Each file that an installed rlkit has, by its path, once."""
     paths = ["rlkit/py.typed"]
     paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit").glob("*.py")]
-    paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit" / "cli").rglob("*.py")]
+    for package in ("cli", "export", "serving"):
+        paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit" / package).rglob("*.py")]
+    paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit" / "export").glob("*.mjs")]
     for room in ROOMS:
         paths += [f"rlkit/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")]
+    for folder, kind in (("experiments/studies", "*.mjs"), ("experiments/web", "**/*")):
+        files = [f"rlkit/{path.relative_to(ROOT)}" for path in (ROOT / folder).glob(kind) if path.is_file()]
+        assert files
+        paths += files
     presets = [f"rlkit/{path.relative_to(ROOT)}" for path in (ROOT / "experiments/presets").rglob("*.toml")]
     assert presets
     return Counter(paths + presets)
@@ -101,7 +107,8 @@ def assert_works(environment: Path, home: Path) -> None:
     assert "0.1.0" in call(command, "--version", cwd=elsewhere)
     assert "dqn" in call(command, "list", "agents", cwd=elsewhere)
     assert "CartPole-v1" in call(command, "list", "presets", cwd=elsewhere)
-    names = "rlkit.cli, rlkit.envs, rlkit.agents, rlkit.experiments.studies, rlkit.experiments.benchmarks"
+    rooms = "rlkit.envs, rlkit.agents, rlkit.experiments.studies, rlkit.experiments.benchmarks"
+    names = f"rlkit.cli, rlkit.export, rlkit.serving, {rooms}"
     files = call(
         environment / "bin" / "python",
         "-c",

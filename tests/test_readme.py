@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,16 +17,34 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [line.partition(" #")[0].strip() for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
 QUOTED = re.findall(r"`((?:rlkit|python -m|make) [^`\n]*)`", TEXT)
+SERVING = ("rlkit serve", "rlkit web")
 SHORT = " --steps 600 --learning-starts 200"
 """Makes a training that stands in a sentence, with its many seeds, quick: its words are what is tested there."""
 
 
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def serve(command: str, folder: Path) -> None:
+    """A command that serves until Ctrl-C."""
+    environment = {**os.environ, "PATH": PATH}
+    with subprocess.Popen(
+        shlex.split(command), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout
+        try:
+            assert "http://127.0.0.1:" in server.stdout.readline()
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=60) == 0
+        finally:
+            server.kill()
+
+
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         shlex.split(command),
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": PATH},
         capture_output=True,
         text=True,
         timeout=900,
@@ -39,7 +58,8 @@ def test_every_command_in_the_blocks_works_in_their_order(tmp_path: Path) -> Non
     assert COMMANDS[:2] == ["make train", "make test"]  # their own tests: below, and this very run
     (tmp_path / "README.md").write_text(TEXT)
     for command in COMMANDS[2:]:
-        run(command, tmp_path)
+        (serve if command.startswith(SERVING) else run)(command, tmp_path)
+    assert (tmp_path / "phone" / "export.json").exists()
     assert (tmp_path / "cartpole.gif").stat().st_size > 10_000
     assert (tmp_path / "learning-curve.png").stat().st_size > 5_000
     assert (tmp_path / "curves.png").exists()

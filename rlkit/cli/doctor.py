@@ -17,6 +17,11 @@ OPTIONAL = {
     "sklearn": ("data", "the data set digits"),
     "tensorflow_datasets": ("data", "the data set flowers"),
     "Box2D": ("box2d", "LunarLander, BipedalWalker, CarRacing"),
+    "ai_edge_litert": ("export", "runs .tflite"),
+    "tf2onnx": ("export", "writes ONNX"),
+    "onnxruntime": ("export", "runs ONNX"),
+    "tensorflow_serving": ("serve", "serves TensorFlow Serving's protocol"),
+    "httptools": ("serve", "serves it over REST"),
 }
 """Module of each optional part: the extra that installs it, and what it is for."""
 
