@@ -13,7 +13,8 @@ export class CartPoleView {
   constructor(env) {
     this.env = env;
     this.before = env.state;
-    this.pole = svg("g", {}, svg("line", { class: "pole", y1: 0, y2: -POLE }), svg("circle", { class: "axle", r: 0.06 }));
+    const stick = svg("line", { class: "pole", y1: 0, y2: -POLE });
+    this.pole = svg("g", {}, stick, svg("circle", { class: "axle", r: 0.06 }));
     this.arrow = svg("path", { class: "push", d: "M -0.45 0 H -0.12 m -0.1 -0.09 l 0.12 0.09 l -0.12 0.09" });
     const { width, height } = CART;
     this.cart = svg(

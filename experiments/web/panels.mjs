@@ -82,6 +82,6 @@ export function drawTriangle(env, learned, exact) {
     }
   }
   find("errors").textContent =
-    `A line leads from each cell where its greedy action aims: red where that is a mistake, with the better one dashed ` +
-    `(${wrong} of ${s} cells). Action values differ from the exact ones by ${brief(most)} at most.`;
+    "A line leads from each cell where its greedy action aims: red where that is a mistake, with the better one " +
+    `dashed (${wrong} of ${s} cells). Action values differ from the exact ones by ${brief(most)} at most.`;
 }

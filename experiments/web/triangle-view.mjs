@@ -71,7 +71,7 @@ export class TriangleView {
       group.style.setProperty("--tint", `${(((shown[s] - low) / range) * 45).toFixed(1)}%`);
       const words = brief(shown[s]);
       text.textContent = this.env.rows.length > LEGIBLE ? "" : words;
-      set(text, { "font-size": Math.min(0.38, 1.25 / words.length) });
+      set(text, { "font-size": Math.min(0.38, 0.95 / words.length) });
       set(circle, { r: RADIUS });
     }
   }
