@@ -35,7 +35,7 @@ class Exported:
     """As export.json has it; empty of a page."""
 
 
-def export(
+def export_run(
     run: str | Path,
     to: str,
     *,
@@ -80,7 +80,7 @@ def export(
 
 
 def _export(loaded: Run | FitRun, to: str, checkpoint: str, folder: Path, settings: Settings) -> Exported:
-    """As `export`, in the scope of the run's device."""
+    """As `export_run`, in the scope of the run's device."""
     module = cast("Format", formats.module(to))
     versions = module.FILE == "."
     held_to = subject(loaded, checkpoint, settings.say)

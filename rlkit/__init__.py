@@ -25,6 +25,7 @@ _LAZY = {
     "fit_seeds": "rlkit.experiments.fitting",
     "resume": "rlkit.experiments.runs",
     "load": "rlkit.experiments.runs",
+    "export_run": "rlkit.experiments.exporting",
     "solve": "rlkit.experiments.solving",
     "compare": "rlkit.experiments.comparison",
 }
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "__version__",
     "compare",
+    "export_run",
     "fit",
     "fit_seeds",
     "load",

@@ -21,7 +21,7 @@ import rlkit
 from rlkit.agents.q_agent import QAgent
 from rlkit.errors import UserError
 from rlkit.experiments import exporting, fitting, runs, subjects
-from rlkit.experiments.exporting import export
+from rlkit.experiments.exporting import export_run
 from rlkit.experiments.training import Run
 from rlkit.export import FORMATS, checking, keras_files, module, savedmodel, tfjs, tflite
 from rlkit.export.checking import Agreement, compare
@@ -109,10 +109,10 @@ def test_every_model_leaves_in_every_format_or_is_refused_with_the_reason(
     out = tmp_path / "out"
     if to == "h5" and kind in NOT_H5:
         with pytest.raises(UserError, match=rf"h5 cannot hold this model, take keras.*{NOT_H5[kind]}"):
-            export(made[kind], to, out=out)
+            export_run(made[kind], to, out=out)
         assert not list(tmp_path.iterdir())
         return
-    exported = export(made[kind], to, out=out)
+    exported = export_run(made[kind], to, out=out)
     report = exported.report
     assert report["difference"] <= 1e-5 * max(1.0, report["scale"])
     assert report["equal"] == 1.0
@@ -183,9 +183,9 @@ LOADERS: dict[str, Callable[..., np.ndarray]] = {
 def test_a_quantized_model_is_smaller_or_refused(
     kind: str, quantize: str, share: float, made: dict[str, Path], tmp_path: Path
 ) -> None:
-    whole = export(made[kind], "tflite", out=tmp_path / "whole").report["bytes"]
+    whole = export_run(made[kind], "tflite", out=tmp_path / "whole").report["bytes"]
     try:
-        small = export(made[kind], "tflite", quantize=quantize, out=tmp_path / "small").report
+        small = export_run(made[kind], "tflite", quantize=quantize, out=tmp_path / "small").report
     except UserError as error:
         assert "chooses as the live model does on" in str(error)  # noqa: PT017 - both ends are right, as the weights fall
         assert not (tmp_path / "small").exists()
@@ -200,7 +200,7 @@ def test_int8_is_whole_numbers_inside_and_keeps_the_faces(made: dict[str, Path],
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checking, "EQUAL", 0.0)
-        path = export(made["cnn"], "tflite", quantize="int8", out=tmp_path / "int8").path
+        path = export_run(made["cnn"], "tflite", quantize="int8", out=tmp_path / "int8").path
     interpreter = Interpreter(str(path))
     kinds = [np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()]
     assert kinds.count("int8") >= 5
@@ -211,7 +211,7 @@ def test_int8_is_whole_numbers_inside_and_keeps_the_faces(made: dict[str, Path],
 
 
 def test_exported_values_are_those_of_the_weights_by_hand(made: dict[str, Path], tmp_path: Path) -> None:
-    file = export(made["dqn"], "onnx", out=tmp_path / "onnx").path
+    file = export_run(made["dqn"], "onnx", out=tmp_path / "onnx").path
     w0, b0, w1, b1 = (np.asarray(w, np.float64) for w in network(made["dqn"]).get_weights())
     observations = np.random.default_rng(0).normal(size=(50, 4))
     by_hand = np.maximum(observations @ w0 + b0, 0) @ w1 + b1
@@ -260,7 +260,7 @@ def test_saved_models_classify_and_regress_examples(made: dict[str, Path], tmp_p
 
     for kind, name in (("mlp", "classify"), ("linear", "regress")):
         subject = subjects.subject(runs.load(made[kind]), "best", print)
-        folder = export(made[kind], "savedmodel", out=tmp_path / kind).path / str(subject.step)
+        folder = export_run(made[kind], "savedmodel", out=tmp_path / kind).path / str(subject.step)
         examples = tf.constant([example(row) for row in subject.inputs["inputs"][:5]])
         found = tf.saved_model.load(str(folder)).signatures[name](inputs=examples)
         expected = subject.expected["predictions"][:5]
@@ -272,7 +272,7 @@ def test_saved_models_classify_and_regress_examples(made: dict[str, Path], tmp_p
 
 
 def test_tensorflows_own_tool_runs_a_saved_model(made: dict[str, Path], tmp_path: Path) -> None:
-    exported = export(made["dqn"], "savedmodel", out=tmp_path / "saved")
+    exported = export_run(made["dqn"], "savedmodel", out=tmp_path / "saved")
     folder = exported.path / str(exported.report["step"])
     observations = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
     np.save(tmp_path / "observations.npy", observations)
@@ -349,7 +349,7 @@ def test_an_export_that_disagrees_leaves_what_was_there(
     made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    export(made["dqn"], "keras", out=out)
+    export_run(made["dqn"], "keras", out=out)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
 
     def worse(portable: Portable, folder: Path, settings: Settings) -> None:
@@ -359,7 +359,7 @@ def test_an_export_that_disagrees_leaves_what_was_there(
 
     monkeypatch.setattr(keras_files, "write", worse)
     with pytest.raises(UserError, match=r"the keras is up to .* from the live model's values"):
-        export(made["dqn"], "keras", out=out)
+        export_run(made["dqn"], "keras", out=out)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -368,15 +368,15 @@ def test_an_export_that_disagrees_leaves_what_was_there(
 def test_an_export_replaces_an_export_and_nothing_else(made: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     for _ in range(2):
-        export(made["dqn"], "keras", out=out)
-    export(made["dqn"], "onnx", out=out)
+        export_run(made["dqn"], "keras", out=out)
+    export_run(made["dqn"], "onnx", out=out)
     assert sorted(file.name for file in out.iterdir()) == ["export.json", "model.onnx"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("too")
     for name in ("mine", "file"):
         with pytest.raises(UserError, match="is there and no export"):
-            export(made["dqn"], "keras", out=tmp_path / name)
+            export_run(made["dqn"], "keras", out=tmp_path / name)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
@@ -412,7 +412,7 @@ def converter_ready() -> bool:
 @pytest.mark.usefixtures("remembered")
 @pytest.mark.parametrize("kind", ["dqn", "lstm"])
 def test_tfjs_agrees(kind: str, made: dict[str, Path], tmp_path: Path) -> None:
-    report = export(made[kind], "tfjs", out=tmp_path / "tfjs").report
+    report = export_run(made[kind], "tfjs", out=tmp_path / "tfjs").report
     assert report["difference"] <= 1e-5 * max(1.0, report["scale"])
     assert (tmp_path / "tfjs" / "model.json").exists()
 
@@ -427,12 +427,12 @@ def test_tfjs_says_what_it_lacks(made: dict[str, Path], tmp_path: Path, monkeypa
     (tmp_path / "bin" / "node").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(UserError, match="refuses the model: ModuleNotFoundError: tensorflowjs"):
-        export(made["dqn"], "tfjs", out=tmp_path / "out", converter=str(refusing))
+        export_run(made["dqn"], "tfjs", out=tmp_path / "out", converter=str(refusing))
     with pytest.raises(UserError, match="No such file"):
-        export(made["dqn"], "tfjs", out=tmp_path / "out", converter=str(tmp_path / "none"))
+        export_run(made["dqn"], "tfjs", out=tmp_path / "out", converter=str(tmp_path / "none"))
     (tmp_path / "bin" / "node").unlink()
     with pytest.raises(UserError, match="there is no node on the PATH"):
-        export(made["dqn"], "tfjs", out=tmp_path / "out", converter=str(refusing))
+        export_run(made["dqn"], "tfjs", out=tmp_path / "out", converter=str(refusing))
     assert not (tmp_path / "out").exists()
 
 

@@ -57,12 +57,12 @@ def alone(model: str, folder: Path) -> list[str]:
 def export_all(model: str, folder: Path) -> None:
     """Print a line of JSON for each format."""
     from rlkit.errors import UserError
-    from rlkit.experiments.exporting import export
+    from rlkit.experiments.exporting import export_run
 
     for name in FORMATS:
         to, _, quantize = name.partition("-")
         try:
-            found = export(folder / model, to, quantize=quantize or "none").report
+            found = export_run(folder / model, to, quantize=quantize or "none").report
         except UserError as error:
             found = {"refused": str(error)}
         print(json.dumps({"name": name, **found}), flush=True)
@@ -122,11 +122,11 @@ def latency(model: str, folder: Path, rounds: int) -> None:
     import tensorflow as tf
 
     from rlkit.experiments import training
-    from rlkit.experiments.exporting import export
+    from rlkit.experiments.exporting import export_run
     from rlkit.litert import LiteRTPolicy
 
     run = training.load(folder / model)
-    paths = {to: export(run.path, to).path for to in ("tflite", "onnx", "savedmodel")}
+    paths = {to: export_run(run.path, to).path for to in ("tflite", "onnx", "savedmodel")}
     live, step = run.policy()
     small = LiteRTPolicy(paths["tflite"])
     session = onnxruntime.InferenceSession(paths["onnx"])

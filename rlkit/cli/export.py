@@ -42,7 +42,7 @@ def export(
 
     directory = find(run)
     with quiet_import():
-        from rlkit.experiments.exporting import export as write
+        from rlkit.experiments.exporting import export_run as write
     written = write(
         directory.path, to, checkpoint=checkpoint, out=out, quantize=quantize, converter=converter_python, say=say
     )

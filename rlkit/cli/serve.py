@@ -127,5 +127,5 @@ def exported(run: RunDirectory) -> Path:
         return folder
     say(f"exporting {run.path}")
     with quiet_import():
-        from rlkit.experiments.exporting import export
-    return export(run.path, "savedmodel", say=say).path
+        from rlkit.experiments.exporting import export_run
+    return export_run(run.path, "savedmodel", say=say).path
