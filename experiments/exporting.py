@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +18,7 @@ from rlkit.experiments.subjects import Subject, subject, trained
 from rlkit.experiments.training import Run
 from rlkit.export.checking import compare
 from rlkit.export.portable import Format, Settings
+from rlkit.files import whole_folder
 
 REPORT = "export.json"
 """What an export was held to, beside it."""
@@ -32,7 +31,7 @@ class Exported:
     path: Path
     """The file; of a SavedModel the folder of its versions, of a page its folder."""
     report: dict[str, Any]
-    """As export.json has it; empty of a page."""
+    """As export.json has it; of a page, that of its .tflite."""
 
 
 def export_run(
@@ -70,13 +69,21 @@ def export_run(
         raise UserError(f"quantize is {quantize}, which is for tflite alone, not for {to}")
     loaded = runs.load(run)
     folder = Path(out) if out else loaded.path / "exports" / (to if quantize == "none" else f"{to}-{quantize}")
+    settings = Settings(quantize, converter=converter, say=say)
     if to == "web":
-        from rlkit.experiments import webpage  # noqa: PLC0415 - it imports this module
-
-        loaded.directory.require("train")
-        return Exported(webpage.build(cast("Run", loaded), folder, checkpoint), {})
+        return _page(loaded, checkpoint, folder, settings)
     with configure(loaded.config):
-        return _export(loaded, to, checkpoint, folder, Settings(quantize, converter=converter, say=say))
+        return _export(loaded, to, checkpoint, folder, settings)
+
+
+def _page(loaded: Run | FitRun, checkpoint: str, folder: Path, settings: Settings) -> Exported:
+    """A page, of a policy that agrees with the live one as a .tflite."""
+    from rlkit.experiments import webpage  # noqa: PLC0415 - it imports this module
+
+    webpage.check(loaded.directory)
+    with configure(loaded.config), tempfile.TemporaryDirectory(prefix="rlkit-") as beside:
+        report = _export(loaded, "tflite", checkpoint, Path(beside) / "tflite", settings).report
+    return Exported(webpage.build(cast("Run", loaded), folder, checkpoint), {**report, "format": "web"})
 
 
 def _export(loaded: Run | FitRun, to: str, checkpoint: str, folder: Path, settings: Settings) -> Exported:
@@ -85,7 +92,7 @@ def _export(loaded: Run | FitRun, to: str, checkpoint: str, folder: Path, settin
     versions = module.FILE == "."
     held_to = subject(loaded, checkpoint, settings.say)
     target = folder / str(held_to.step) if versions else folder
-    with _replacing(target) as beside:
+    with whole_folder(target, REPORT) as beside:
         settings = Settings(settings.quantize, held_to.inputs, settings.converter, settings.say)
         module.write(held_to.portable, beside, settings)
         report = {"run": str(loaded.path), "format": to, "quantize": settings.quantize, "checkpoint": checkpoint}
@@ -110,31 +117,6 @@ def _held(module: Format, held_to: Subject, folder: Path, quantize: str, name: s
         "live": held_to.live_score,
         "exported": score,
     }
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """An empty folder beside a target, which it replaces at the end; removed after any exception.
-
-    Raises:
-        UserError: the target is something else than an export, or cannot be written.
-    """
-    if target.exists() and not (target / REPORT).exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there and no export: name an empty or a new folder with --out")
-    beside, before = (target.with_name(f".{target.name}.{word}") for word in ("part", "before"))
-    try:
-        for folder in (beside, before):
-            shutil.rmtree(folder, ignore_errors=True)
-        beside.mkdir(parents=True)
-        yield beside
-        if target.exists():
-            target.rename(before)
-        beside.rename(target)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
-    finally:
-        for folder in (beside, before):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_tflite(run: Run, path: Path, checkpoint: str = "best") -> int:

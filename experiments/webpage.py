@@ -6,14 +6,13 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlkit import __version__, envs
 from rlkit.errors import UserError
+from rlkit.files import whole_folder
 from rlkit.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -70,45 +69,11 @@ def build(run: Run, out: Path, checkpoint: str = "best") -> Path:
     from rlkit.experiments.exporting import write_tflite  # noqa: PLC0415 - which builds this page too
 
     check(run.directory)
-    with _folder(out) as beside:
-        shutil.copytree(ASSETS, beside)
+    with whole_folder(out, FACTS) as beside:
+        shutil.copytree(ASSETS, beside, dirs_exist_ok=True)
         (beside / FACTS).write_text(json.dumps(facts(run, checkpoint), allow_nan=False), encoding="utf-8")
         write_tflite(run, beside / "model.tflite", checkpoint)
-        keep_values(beside / "model.tflite")
     return out
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[Path]:
-    """The path of a folder beside `out` to make, which takes its place at the end and is removed after an exception."""
-    beside, before = (out.with_name(f".{out.name}.{word}") for word in ("part", "old"))
-    try:
-        if out.exists() and not (out / FACTS).is_file() and not (out.is_dir() and not any(out.iterdir())):
-            raise UserError(f"{out} is there already and is no page: name another folder, or remove it")
-        out.parent.mkdir(exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        yield beside
-        if out.exists():
-            out.rename(before)
-        beside.rename(out)
-    except OSError as error:
-        raise UserError(f"the page cannot be written to {out}: {error.strerror or error}") from None
-    finally:
-        if before.exists() and not out.exists():
-            before.rename(out)
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
-
-
-def keep_values(path: Path) -> None:
-    """Leave a .tflite the output `q_values` alone: LiteRT.js loads no model with an int64 tensor, as the action is."""
-    from tensorflow.lite.tools import flatbuffer_utils  # noqa: PLC0415 - loads TensorFlow
-
-    model = flatbuffer_utils.read_model(str(path))
-    (signature,), (graph,) = model.signatureDefs, model.subgraphs
-    signature.outputs = [output for output in signature.outputs if output.name == b"q_values"]
-    graph.outputs = [output.tensorIndex for output in signature.outputs]
-    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def facts(run: Run, checkpoint: str = "best") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,36 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_folder(target: Path, mark: str) -> Iterator[Path]:
+    """An empty folder beside a target to fill: it takes its place at the end, and is removed after any exception.
+
+    Args:
+        target: a folder that is new, empty, or one that was made so before.
+        mark: the file by which such a folder is known.
+
+    Raises:
+        UserError: the target is something else, or cannot be written; then it is left as it was.
+    """
+    beside, before = (target.with_name(f".{target.name}.{word}") for word in ("part", "before"))
+    try:
+        if target.exists() and not (target / mark).is_file() and not (target.is_dir() and not any(target.iterdir())):
+            raise UserError(f"{target} is there already and has no {mark}: name an empty or a new folder with --out")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        yield beside
+        if target.exists():
+            target.rename(before)
+        beside.rename(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
+    finally:
+        if before.exists() and not target.exists():
+            before.rename(target)
+        for folder in (beside, before):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_output(path: Path, *endings: str) -> None:

@@ -375,7 +375,7 @@ def test_an_export_replaces_an_export_and_nothing_else(made: dict[str, Path], tm
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("too")
     for name in ("mine", "file"):
-        with pytest.raises(UserError, match="is there and no export"):
+        with pytest.raises(UserError, match=r"is there already and has no export\.json"):
             export_run(made["dqn"], "keras", out=tmp_path / name)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
@@ -399,6 +399,19 @@ def test_a_tflite_that_no_phone_runs_is_refused() -> None:
     with pytest.raises(UserError, match="variables outside of the file"):
         tflite.inspect(content(tf.function(lambda x: x + holder.v.assign_add(x), spec), variables=True, of=holder))
     tflite.inspect(content(tf.function(lambda x: x @ tf.constant([[1.0, 3.0], [0.5, 2.0]]), spec)))
+
+
+@pytest.mark.usefixtures("remembered")
+def test_a_page_is_of_a_policy_that_agrees(made: dict[str, Path], tmp_path: Path) -> None:
+    exported = export_run(made["dqn"], "web", out=tmp_path / "page")
+    assert exported.path == tmp_path / "page"
+    assert (exported.report["format"], exported.report["equal"]) == ("web", 1.0)
+    assert LiteRT(tmp_path / "page" / "model.tflite").outputs == ("action", "q_values")
+    assert (tmp_path / "page" / "index.html").is_file()
+    for kind, sentence in (("images", "is on rlkit/Catch-v0"), ("mlp", "needs one that rlkit train made")):
+        with pytest.raises(UserError, match=sentence):
+            export_run(made[kind], "web", out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 # ---- TensorFlow.js

@@ -20,7 +20,7 @@ export async function fetched(url) {
   return response;
 }
 
-/** The policy of a .tflite file with one input, an observation, and one output, [1, A] action values. */
+/** The policy of a .tflite file with one input, an observation, and the output q_values, [1, A]. */
 export async function loadPolicy(url) {
   const [script, binary, model] = await Promise.all([
     inflated(`${RUNTIME}.js.gz`, "text/javascript"),
@@ -46,7 +46,6 @@ export class Policy {
   constructor(model) {
     this.model = model;
     this.input = model.getInputDetails()[0];
-    this.output = model.getOutputDetails()[0].name;
     this.milliseconds = 0; // of a call, mean over the last hundred or so
   }
 
@@ -63,7 +62,7 @@ export class Policy {
     const begun = performance.now();
     const tensor = new Tensor(observation, [...this.input.shape]);
     const outputs = await this.model.run({ [this.input.name]: tensor });
-    const values = outputs[this.output].toTypedArray();
+    const values = outputs.q_values.toTypedArray();
     for (const used of [tensor, ...Object.values(outputs)]) used.delete();
     this.milliseconds += (this.milliseconds ? 0.01 : 1) * (performance.now() - begun - this.milliseconds);
     return values;

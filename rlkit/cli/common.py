@@ -169,15 +169,20 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
 
 
-def checkpoint_options(command: F) -> F:
-    """Which of a run's agents plays, and on which seeds."""
-    command = click.option(
+def checkpoint_option(command: F) -> F:
+    """Which of a run's models it is."""
+    return click.option(
         "--checkpoint",
         default="best",
         show_default=True,
         metavar="WHICH",
         help="best (by evaluation), last, or a step's number.",
     )(command)
+
+
+def checkpoint_options(command: F) -> F:
+    """Which of a run's agents plays, and on which seeds."""
+    command = checkpoint_option(command)
     seed = click.option("--seed", default=0, show_default=True, type=count("--seed", 0), help="Seed of the episodes.")
     return seed(command)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlkit.cli.common import Name, json_option, print_json, quiet_import, run_argument, say
+from rlkit.cli.common import Name, checkpoint_option, json_option, print_json, quiet_import, run_argument, say
 from rlkit.export import FORMATS, QUANTIZATIONS
 
 
@@ -23,13 +23,7 @@ from rlkit.export import FORMATS, QUANTIZATIONS
     help="How a .tflite keeps its numbers.",
 )
 @click.option("--converter-python", metavar="PYTHON", help="A Python with tensorflowjs, for tfjs.  [one made for it]")
-@click.option(
-    "--checkpoint",
-    default="best",
-    show_default=True,
-    metavar="WHICH",
-    help="best (by evaluation), last, or a step's number.",
-)
+@checkpoint_option
 @json_option
 def export(
     run: Path, to: str, out: Path | None, quantize: str, converter_python: str | None, checkpoint: str, as_json: bool

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import count, quiet_import, run_argument
+from rlkit.cli.common import checkpoint_option, count, quiet_import, run_argument
 
 
 @click.command(short_help="Show the agent play in the browser.")
 @run_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=count("--port", 0), help="0 for any that is free.")
-@click.option(
-    "--checkpoint", default="best", show_default=True, metavar="WHICH", help="best (by evaluation), last, or a step."
-)
+@checkpoint_option
 def web(run: Path, host: str, port: int, checkpoint: str) -> None:
     """Serve a page in which a run's agent plays CartPole-v1 or the number triangle, until Ctrl-C.
 
