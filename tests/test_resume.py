@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlkit.checkpoint import unpack
+from rlkit.cli import main
+
+FRESH, LOADED = multiprocessing.get_context("spawn"), multiprocessing.get_context("forkserver")
+"""How a process begins: with nothing, or with all modules loaded, in half of the time and no less killed."""
+
+LOADED.set_forkserver_preload(["rlkit.cli.train", "rlkit.experiments.training"])  # imports start no threads
 
 KILLS = {"one env": 10, "native vector env": 10}
 """Of each kind of run, 5 of the others."""
@@ -59,10 +70,24 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "rlkit", *map(str, words)]
 
 
-def start(*words: object, said: Path) -> subprocess.Popen[bytes]:
-    """A run in the background, which writes what it says into a file."""
-    with said.open("wb") as stderr:
-        return subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=stderr)
+def rlkit(words: list[str], said: Path) -> None:
+    """A command in a process of its own, which writes what it says into a file."""
+    for path, descriptor in ((os.devnull, 1), (said, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    main(words)
+
+
+def start(*words: object, said: Path, fresh: bool = False) -> BaseProcess:
+    """A command in the background; `fresh`: in a process that has loaded nothing yet."""
+    process = (FRESH if fresh else LOADED).Process(target=rlkit, args=([*map(str, words)], said))
+    process.start()
+    return process
+
+
+def ended(process: BaseProcess) -> int | None:
+    """A command's exit code; it may take ten minutes."""
+    process.join(timeout=600)
+    return process.exitcode
 
 
 def only_run(folder: Path) -> Path:
@@ -70,14 +95,14 @@ def only_run(folder: Path) -> Path:
     return run
 
 
-def wait_for_progress(process: subprocess.Popen[bytes], folder: Path) -> None:
+def wait_for_progress(running: Callable[[], bool], folder: Path) -> None:
     """Until the run has written a row since, or has ended."""
 
     def rows() -> int:
         return sum(f.stat().st_size for f in folder.rglob("timing.csv"))
 
     before = rows()
-    while process.poll() is None and rows() <= before:
+    while running() and rows() <= before:
         time.sleep(0.01)
 
 
@@ -102,43 +127,57 @@ def final(run: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, object]]:
+    """How the uninterrupted run of a kind ends."""
+
+    @functools.cache
+    def run(kind: str) -> dict[str, object]:
+        folder = tmp_path_factory.mktemp("whole")
+        process = start("train", *KINDS[kind], "--run-dir", folder / "runs", said=folder / "said")
+        assert ended(process) == 0, (folder / "said").read_text()
+        return final(only_run(folder))
+
+    return run
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_runs_end_where_the_uninterrupted_one_does(kind: str, tmp_path: Path) -> None:
-    words = ["train", *KINDS[kind], "--run-dir"]
-    whole = subprocess.run(
-        command(*words, tmp_path / "whole"), capture_output=True, text=True, timeout=600, check=False
-    )
-    assert whole.returncode == 0, whole.stderr
+def test_killed_runs_end_where_the_uninterrupted_one_does(
+    kind: str, whole: Callable[[str], dict[str, object]], tmp_path: Path
+) -> None:
+    expected = whole(kind)
     moments = np.random.default_rng(len(kind))
     kills, folder, said = 0, tmp_path / "killed", tmp_path / "said"
-    process = start(*words, folder, said=said)
-    while process.poll() is None and not any(folder.rglob("ckpt-*.index")):  # before it, there is nothing to resume
+    process = start("train", *KINDS[kind], "--run-dir", folder, said=said)
+    while process.is_alive() and not any(folder.rglob("ckpt-*.index")):  # before it, there is nothing to resume
         time.sleep(0.01)
     while kills < KILLS.get(kind, 5):
         if kills % 5 == 4:  # somewhere in loading and restoring
             time.sleep(moments.uniform(0.5, 5.0))
         else:
-            wait_for_progress(process, folder)
+            wait_for_progress(process.is_alive, folder)
             time.sleep(moments.uniform(0.0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL, said.read_text()
+        process.kill()
+        assert ended(process) == -signal.SIGKILL, said.read_text()
         kills += 1
-        process = start("train", "--resume", only_run(folder), said=said)
-    assert process.wait(timeout=600) == 0, said.read_text()
-    expected, found = final(only_run(tmp_path / "whole")), final(only_run(folder))
+        process = start("train", "--resume", only_run(folder), said=said, fresh=kills % 5 == 4)
+    assert ended(process) == 0, said.read_text()
+    found = final(only_run(folder))
     assert expected.keys() == found.keys()
     assert [name for name in expected if expected[name] != found[name]] == []
-    assert len(expected) > (20 if "dqn" in words else 12)
+    assert len(expected) > (20 if "dqn" in KINDS[kind] else 12)
     assert json.loads((only_run(folder) / "run.json").read_text())["status"] == "finished"
 
 
 @pytest.mark.parametrize("kind", ["one env", "compiled"])
-def test_ctrl_c_saves_and_says_how_to_resume_and_the_resumed_run_is_the_same(kind: str, tmp_path: Path) -> None:
-    words = ["train", *KINDS[kind], "--run-dir"]
+def test_ctrl_c_saves_and_says_how_to_resume_and_the_resumed_run_is_the_same(
+    kind: str, whole: Callable[[str], dict[str, object]], tmp_path: Path
+) -> None:
     folder, said = tmp_path / "stopped", tmp_path / "said"
-    process = start(*words, folder, said=said)
-    wait_for_progress(process, folder)
+    with said.open("wb") as stderr:
+        words = command("train", *KINDS[kind], "--run-dir", folder)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=stderr)
+    wait_for_progress(lambda: process.poll() is None, folder)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == 130
@@ -152,20 +191,17 @@ def test_ctrl_c_saves_and_says_how_to_resume_and_the_resumed_run_is_the_same(kin
     )
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["status"] == "finished"
-    whole = subprocess.run(command(*words, tmp_path / "whole"), capture_output=True, timeout=600, check=True)
-    assert whole.returncode == 0
-    expected, found = final(only_run(tmp_path / "whole")), final(run)
+    expected, found = whole(kind), final(run)
     assert [name for name in expected if expected[name] != found.get(name)] == []
 
 
 def test_a_finished_run_goes_on_when_given_more_steps(tmp_path: Path) -> None:
-    words = ["train", *KINDS["one env"]]
+    words, said = ["train", *KINDS["one env"]], tmp_path / "said"
     for name, steps in (("long", 3000), ("short", 1000)):
-        subprocess.run(command(*words, "--steps", steps, "--run-dir", tmp_path / name), capture_output=True, check=True)
+        assert ended(start(*words, "--steps", steps, "--run-dir", tmp_path / name, said=said)) == 0, said.read_text()
     short = only_run(tmp_path / "short")
-    refused = subprocess.run(command("train", "--resume", short), capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "is finished at step 1000: give more --steps to go on" in refused.stderr
-    subprocess.run(command("train", "--resume", short, "--steps", 3000), capture_output=True, check=True)
+    assert ended(start("train", "--resume", short, said=said)) == 2
+    assert "is finished at step 1000: give more --steps to go on" in said.read_text()
+    assert ended(start("train", "--resume", short, "--steps", 3000, said=said)) == 0, said.read_text()
     for name in ("metrics.csv", "evaluations.csv"):
         assert (short / name).read_bytes() == (only_run(tmp_path / "long") / name).read_bytes()
