@@ -192,7 +192,8 @@ class Server(ThreadingHTTPServer):
 
     def serve(self) -> None:
         """Answer until Ctrl-C, or a signal to end."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored by what a shell starts in the background
+            signal.signal(number, signal.default_int_handler)
         try:
             self.serve_forever()
         except KeyboardInterrupt:

@@ -361,13 +361,13 @@ def test_a_run_is_exported_unless_its_best_is(
         made(folder, 20)
         return exporting.Exported(folder, {})
 
-    monkeypatch.setattr(exporting, "export", export)
+    monkeypatch.setattr(exporting, "export_run", export)
     assert exported(found) == folder
     assert exported(found) == folder  # now it is there
     assert asked == [(run, "savedmodel")]
     assert run_at(folder) is None  # a folder of versions, though a run is above it
     (run / "checkpoints" / "best" / "ckpt-40.index").touch()  # a better one since
-    monkeypatch.setattr(exporting, "export", lambda *_, **__: exporting.Exported(tmp_path, {}))
+    monkeypatch.setattr(exporting, "export_run", lambda *_, **__: exporting.Exported(tmp_path, {}))
     assert exported(found) == tmp_path
 
 

@@ -52,7 +52,7 @@ def convert(portable: Portable, path: Path, settings: Settings) -> None:
 
 def _rows(samples: Arrays) -> Iterator[list[np.ndarray]]:
     """Inputs one at a time."""
-    for i in range(len(next(iter(samples.values())))):
+    for i in range(_length(samples)):
         yield [value[i : i + 1] for value in samples.values()]
 
 
