@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from rlkit.errors import UserError
 from rlkit.quiet import quiet
+
+LARGE = 1_000_000
+"""Bytes above which a model is worth several threads."""
 
 
 class LiteRT:
@@ -29,8 +33,10 @@ class LiteRT:
         if not path.is_file():
             raise UserError(f"{path} is no file, expected a .tflite that rlkit export wrote")
         try:
+            content = path.read_bytes()
+            threads = os.cpu_count() if len(content) > LARGE else 1
             with quiet(always=True):  # that it has made its delegate
-                self._interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+                self._interpreter = Interpreter(model_content=content, num_threads=threads)
                 self._interpreter.allocate_tensors()
             runner = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError, OSError) as error:

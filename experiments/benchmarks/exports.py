@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "dqn": ("train", "dqn", "--env", "CartPole-v1"),
     "dueling": ("train", "dqn", "--env", "CartPole-v1", "--dueling"),
     "pqn": ("train", "pqn", "--env", "CartPole-v1"),
-    "nature-cnn": ("train", "dqn", "--env", "rlkit/Catch-v0"),
+    "nature-cnn": ("train", "dqn", "--env", "rlkit/Catch-v0", "--no-dueling"),
     "lstm-dqn": ("train", "dqn", "--env", "rlkit/MaskedCartPole-v0", "--steps", "20000"),
     "q-learning": ("train", "q-learning", "--env", "FrozenLake-v1"),
     "linear": ("fit", "linear", "--data", "house-prices"),
