@@ -1,8 +1,8 @@
 """The page of `rlkit web` in Chromium: what its first load costs, how long the policy takes, frames a second.
 
-python -m rlkit.experiments.benchmarks.web RUN [--seconds 5]
+    python -m rlkit.experiments.benchmarks.web [RUN] [--seconds 5]
 
-Needs the extra test (playwright) and a Chromium, which --chromium names.
+Without RUN, of a DQN that is trained on CartPole-v1 first. Needs the extra test (playwright) and a Chromium, which --chromium names.
 """
 
 from __future__ import annotations
@@ -86,17 +86,18 @@ def measure(page: Page, address: str, seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Print the figures of a run's page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a run that rlkit web can show")
+    parser.add_argument("run", nargs="?", help="a run that rlkit web can show")
     parser.add_argument("--seconds", type=float, default=5.0, help="for which frames are counted")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's path")
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     from rlkit.experiments import webpage
-    from rlkit.experiments.training import load
+    from rlkit.experiments.training import load, train
 
     with tempfile.TemporaryDirectory() as folder:
-        page = webpage.build(load(given.run), Path(folder) / "page")
+        run = load(given.run) if given.run else train("dqn", "CartPole-v1", run_dir=Path(folder) / "runs")
+        page = webpage.build(run, Path(folder) / "page")
         with webpage.Server(page, port=0) as server, sync_playwright() as playwright:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
