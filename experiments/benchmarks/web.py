@@ -2,7 +2,7 @@
 
     python -m rlkit.experiments.benchmarks.web [RUN] [--seconds 5]
 
-Without RUN, of a DQN that is trained on CartPole-v1 first. Needs the extra test (playwright) and a Chromium, which --chromium names.
+Without RUN, of a DQN that is trained on CartPole-v1 first. Needs a Chromium, which --chromium names.
 """
 
 from __future__ import annotations

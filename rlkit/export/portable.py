@@ -45,6 +45,9 @@ class Portable:
     fixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of inputs without the batch for a runtime that cannot leave any axis free, where `inputs` does."""
 
+    reads_once: bool = False
+    """Whether each weight is read once in all, not by each step that uses it, of which a converter would make copies."""
+
     @property
     def recurs(self) -> bool:
         """Whether there is a loop over a sequence in it."""
@@ -69,7 +72,7 @@ class Portable:
             else:
                 x = straight(layer)(x)
         spec = tf.TensorSpec([None, *shape], self.inputs["inputs"].dtype)
-        return replace(self, model=keras.Model(first, x), inputs={"inputs": spec})
+        return replace(self, model=keras.Model(first, x), inputs={"inputs": spec}, reads_once=True)
 
     @property
     def remembers(self) -> bool:
@@ -78,7 +81,15 @@ class Portable:
 
     def respond(self, *inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """All outputs by name."""
-        outputs = self.model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+        given = list(inputs) if len(inputs) > 1 else inputs[0]
+        if self.reads_once:
+            weights = [
+                [tf.convert_to_tensor(variable.value) for variable in part]
+                for part in (self.model.trainable_variables, self.model.non_trainable_variables)
+            ]
+            outputs, _ = self.model.stateless_call(*weights, given, training=False)
+        else:
+            outputs = self.model(given, training=False)
         values = outputs[0] if self.remembers else outputs
         named = {self.values: values}
         if self.choice:
