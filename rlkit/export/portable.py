@@ -46,7 +46,7 @@ class Portable:
     """Shapes of inputs without the batch for a runtime that cannot leave any axis free, where `inputs` does."""
 
     reads_once: bool = False
-    """Whether each weight is read once in all, not by each step that uses it, of which a converter would make copies."""
+    """Whether each weight is read once, not by each step that uses it, of which a converter would make copies."""
 
     @property
     def recurs(self) -> bool:
