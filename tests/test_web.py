@@ -28,6 +28,7 @@ import rlkit
 from rlkit.envs.number_triangle import NumberTriangleEnv, Triangle
 from rlkit.errors import UserError
 from rlkit.experiments import exporting, webpage
+from rlkit.experiments.benchmarks.web import FLAGS
 
 if TYPE_CHECKING:
     from conftest import Said
@@ -37,16 +38,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 QUICK: dict[str, Any] = {"preset": "none", "eval_interval": 0, "eval_episodes": 1}
 SLIP = 0.25
 ROWS = 5
