@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +30,7 @@ class Exported:
     path: Path
     """The file; of a SavedModel the folder of its versions, of a page its folder."""
     report: dict[str, Any]
-    """As export.json has it; of a page, that of its .tflite."""
+    """As export.json has it; of a page, of its .tflite."""
 
 
 def export_run(
@@ -81,42 +80,51 @@ def _page(loaded: Run | FitRun, checkpoint: str, folder: Path, settings: Setting
     from rlkit.experiments import webpage  # noqa: PLC0415 - it imports this module
 
     webpage.check(loaded.directory)
-    with configure(loaded.config), tempfile.TemporaryDirectory(prefix="rlkit-") as beside:
-        report = _export(loaded, "tflite", checkpoint, Path(beside) / "tflite", settings).report
-    return Exported(webpage.build(cast("Run", loaded), folder, checkpoint), {**report, "format": "web"})
+    report: dict[str, Any] = {}
+    with configure(loaded.config):
+        held_to = subject(loaded, checkpoint, settings.say)
+
+        def held(beside: Path) -> None:
+            about = {"run": str(loaded.path), "format": "web", "quantize": "none", "checkpoint": checkpoint}
+            report.update(_held("tflite", held_to, beside, about))
+
+        return Exported(webpage.build(cast("Run", loaded), folder, checkpoint, held), report)
 
 
 def _export(loaded: Run | FitRun, to: str, checkpoint: str, folder: Path, settings: Settings) -> Exported:
     """As `export_run`, in the scope of the run's device."""
-    module = cast("Format", formats.module(to))
+    module = _module(to)
     versions = module.FILE == "."
     held_to = subject(loaded, checkpoint, settings.say)
-    target = folder / str(held_to.step) if versions else folder
-    with whole_folder(target, REPORT) as beside:
-        settings = Settings(settings.quantize, held_to.inputs, settings.converter, settings.say)
-        module.write(held_to.portable, beside, settings)
-        report = {"run": str(loaded.path), "format": to, "quantize": settings.quantize, "checkpoint": checkpoint}
-        report |= _held(module, held_to, beside, settings.quantize, to)
-        (beside / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    about = {"run": str(loaded.path), "format": to, "quantize": settings.quantize, "checkpoint": checkpoint}
+    with whole_folder(folder / str(held_to.step) if versions else folder, REPORT) as beside:
+        module.write(held_to.portable, beside, replace(settings, samples=held_to.inputs))
+        report = _held(to, held_to, beside, about)
     return Exported(folder if versions else folder / module.FILE, report)
 
 
-def _held(module: Format, held_to: Subject, folder: Path, quantize: str, name: str) -> dict[str, Any]:
-    """What the export in a folder was held to; UserError unless it agrees."""
-    with module.opened(folder, held_to.portable) as runtime:
+def _module(to: str) -> Format:
+    return cast("Format", formats.module(to))
+
+
+def _held(to: str, held_to: Subject, folder: Path, about: dict[str, str]) -> dict[str, Any]:
+    """What the export in a folder was held to, also written beside it; UserError unless it agrees."""
+    with _module(to).opened(folder, held_to.portable) as runtime:
         found = runtime(held_to.inputs)
         agreement = compare(held_to.expected, found, held_to.portable)
-        agreement.require(name, quantize)
+        agreement.require(to, about["quantize"])
         score = held_to.score(runtime, found)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return {
+    report = {
+        **about,
         "step": held_to.step,
-        "bytes": size,
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         **agreement.to_dict(),
         "measure": held_to.measure,
         "live": held_to.live_score,
         "exported": score,
     }
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
 
 
 def write_tflite(run: Run, path: Path, checkpoint: str = "best") -> int:

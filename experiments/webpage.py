@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,13 +52,14 @@ def check(directory: RunDirectory) -> None:
         )
 
 
-def build(run: Run, out: Path, checkpoint: str = "best") -> Path:
+def build(run: Run, out: Path, checkpoint: str = "best", held: Callable[[Path], object] = lambda _: None) -> Path:
     """Write the page of a run to a folder, which any web server can show; loads TensorFlow.
 
     Args:
         run: on one of `ENVS`, of an agent without a memory.
         out: the folder; replaced if it holds an earlier page.
         checkpoint: "best", "last" or a step's number.
+        held: called with the folder before it takes its place; an exception of it refuses the page.
 
     Returns:
         The folder.
@@ -71,26 +73,23 @@ def build(run: Run, out: Path, checkpoint: str = "best") -> Path:
     check(run.directory)
     with whole_folder(out, FACTS) as beside:
         shutil.copytree(ASSETS, beside, dirs_exist_ok=True)
-        (beside / FACTS).write_text(json.dumps(facts(run, checkpoint), allow_nan=False), encoding="utf-8")
-        write_tflite(run, beside / "model.tflite", checkpoint)
+        known = facts(run)
+        known |= agent_facts(run, write_tflite(run, beside / "model.tflite", checkpoint))
+        (beside / FACTS).write_text(json.dumps(known, allow_nan=False), encoding="utf-8")
+        held(beside)
     return out
 
 
-def facts(run: Run, checkpoint: str = "best") -> dict[str, Any]:
-    """What page.json tells the page.
+def facts(run: Run) -> dict[str, Any]:
+    """What page.json tells the page of the run and its env.
 
     Args:
         run: on one of `ENVS`.
-        checkpoint: "best", "last" or a step's number.
 
     Raises:
-        UserError: there is no such checkpoint, or the triangle is too large.
+        UserError: the triangle is too large.
     """
-    from rlkit.devices import configure  # noqa: PLC0415 - loads TensorFlow
-
     triangle = {"triangle": _triangle(run)} if run.config.env == TRIANGLE else {}
-    with configure(run.config):
-        step = run.agent(checkpoint)[1]
     return {
         "rlkit": __version__,
         "run": run.path.name,
@@ -98,10 +97,13 @@ def facts(run: Run, checkpoint: str = "best") -> dict[str, Any]:
         "env": run.config.env,
         "env_args": dict(run.config.env_args),
         "limit": envs.find(run.config.env).max_episode_steps,
-        "step": step,
-        "evaluation": _evaluation(run, step),
         **triangle,
     }
+
+
+def agent_facts(run: Run, step: int) -> dict[str, Any]:
+    """What it tells of the agent that was saved at a step."""
+    return {"step": step, "evaluation": _evaluation(run, step)}
 
 
 def _evaluation(run: Run, step: int) -> dict[str, Any] | None:

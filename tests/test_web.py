@@ -598,7 +598,7 @@ def test_facts(sites: dict[str, Site]) -> None:
     facts = json.loads((site.folder / webpage.FACTS).read_text(encoding="utf-8"))
     assert (facts["env"], facts["limit"], facts["step"]) == ("CartPole-v1", 500, 600)
     result = site.run.evaluate(3)
-    assert webpage.facts(site.run)["evaluation"] == {"mean": result.mean, "episodes": 3}
+    assert webpage.agent_facts(site.run, 600)["evaluation"] == {"mean": result.mean, "episodes": 3}
     assert facts["run"] == site.run.path.name
 
 

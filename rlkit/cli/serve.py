@@ -111,7 +111,7 @@ def run_at(path: Path) -> RunDirectory | None:
     from rlkit.run import find, runs_below
     from rlkit.serving.folders import versions_in
 
-    if not path.is_dir() or ((path / "run.json").exists() is False and (versions_in(path) or not runs_below(path))):
+    if not path.is_dir() or (not (path / "run.json").exists() and (versions_in(path) or not runs_below(path))):
         return None
     return find(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -29,14 +30,10 @@ def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
 
 def loaded(path: Path, portable: Portable) -> Runtime:
     """A file of Keras' with the outputs that a policy or a classifier adds to its model's."""
-    model = keras.saving.load_model(path, compile=False)
-    copy = Portable(
-        model, portable.inputs, portable.values, portable.choice, portable.first, portable.labels, portable.fixed
-    )
-    function = copy.function()
+    function = replace(portable, model=keras.saving.load_model(path, compile=False)).function()
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
-        given = [tf.constant(inputs[name], spec.dtype) for name, spec in copy.inputs.items()]
+        given = [tf.constant(inputs[name], spec.dtype) for name, spec in portable.inputs.items()]
         return {name: value.numpy() for name, value in function(*given).items()}
 
     return run

@@ -70,8 +70,9 @@ def _name_methods(folder: Path, signatures: dict[str, Any]) -> None:
 def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
     """By the session loader, as servers load it."""
     del portable
-    with quiet(), tf.compat.v1.Session(graph=tf.Graph()) as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        with quiet():
+            loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signature = loaded.signature_def[SERVING]
         fetches = {name: info.name for name, info in signature.outputs.items()}
 

@@ -52,6 +52,7 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
         _run(command, "the converter of TensorFlow.js refuses the model")
     if not (folder / FILE).is_file():
         raise UserError(f"the converter of TensorFlow.js in {python} wrote no {FILE}")
+    _packages(settings)  # for `opened`, which has nobody to tell that it takes long
 
 
 @contextmanager
@@ -136,8 +137,6 @@ def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdin
-    assert process.stdout
 
     def ask(inputs: Arrays) -> dict[str, np.ndarray]:
         assert process.stdin
