@@ -192,11 +192,12 @@ class Server(ThreadingHTTPServer):
         """What to open in a browser."""
         return f"http://{self.server_address[0]!s}:{self.server_port}/"
 
-    def serve(self) -> None:
-        """Answer until Ctrl-C, or a signal to end."""
+    def serve(self, started: Callable[[], None] = lambda: None) -> None:
+        """Call `started`, then answer until Ctrl-C, or a signal to end."""
         for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored by what a shell starts in the background
             signal.signal(number, signal.default_int_handler)
         try:
+            started()
             self.serve_forever()
         except KeyboardInterrupt:
             return

@@ -91,7 +91,7 @@ def ended(process: BaseProcess) -> int | None:
 
 
 def only_run(folder: Path) -> Path:
-    (run,) = (f.parent for f in folder.rglob("run.json"))
+    (run,) = (f.parent for f in folder.glob("*/*/*/run.json"))
     return run
 
 
@@ -99,7 +99,7 @@ def wait_for_progress(running: Callable[[], bool], folder: Path) -> None:
     """Until the run has written a row since, or has ended."""
 
     def rows() -> int:
-        return sum(f.stat().st_size for f in folder.rglob("timing.csv"))
+        return sum(f.stat().st_size for f in folder.glob("*/*/*/timing.csv"))
 
     before = rows()
     while running() and rows() <= before:
@@ -149,7 +149,7 @@ def test_killed_runs_end_where_the_uninterrupted_one_does(
     moments = np.random.default_rng(len(kind))
     kills, folder, said = 0, tmp_path / "killed", tmp_path / "said"
     process = start("train", *KINDS[kind], "--run-dir", folder, said=said)
-    while process.is_alive() and not any(folder.rglob("ckpt-*.index")):  # before it, there is nothing to resume
+    while process.is_alive() and not any(folder.glob("*/*/*/checkpoints/ckpt-*.index")):  # before it, there is nothing to resume
         time.sleep(0.01)
     while kills < KILLS.get(kind, 5):
         if kills % 5 == 4:  # somewhere in loading and restoring

@@ -32,5 +32,4 @@ def web(run: Path, host: str, port: int, checkpoint: str) -> None:
         with quiet_import():
             from rlkit.experiments.training import load
         webpage.build(load(directory.path), server.folder, checkpoint)
-        click.echo(f"{server.address}  Ctrl-C stops")
-        server.serve()
+        server.serve(lambda: click.echo(f"{server.address}  Ctrl-C stops"))
