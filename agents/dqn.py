@@ -88,8 +88,8 @@ class DQN(QAgent):
         Returns:
             The new state; the metrics, [4]; |TD error|, [B].
         """
-        _, a_tm1, r_t, discount_t, _ = batch
-        a_tm1 = a_tm1 - self.first_action
+        r_t, discount_t = batch.reward, batch.discount
+        a_tm1 = batch.action - self.first_action
         weights = state.weights
         _, q_t = self.values(state.target, batch)  # [B, A]
         with tf.GradientTape() as tape:

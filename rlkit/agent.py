@@ -46,6 +46,8 @@ class Transition(NamedTuple):
     """float32: gamma^n, 0 where the episode terminated; a truncated one keeps its discount."""
     next_observation: np.ndarray | tf.Tensor
     """The real observation after the last of the n steps, never one after a reset."""
+    weight: np.ndarray | tf.Tensor | tuple[()] = ()
+    """Of the loss, float32 in (0, 1], where the replay is prioritized; else nothing."""
 
 
 class Learner(Protocol):
