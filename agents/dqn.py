@@ -16,11 +16,13 @@ from rlkit import td
 from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
-from rlkit.networks import nature_cnn, q_network
+from rlkit.networks import minatar_cnn, nature_cnn, q_network
 from rlkit.optimizers import AdamState, adam, clipped
 from rlkit.seeding import Purpose, key
 
 LOSSES = {"huber": td.huber, "squared": td.squared}
+
+CONVOLUTIONAL = {"nature-cnn": nature_cnn, "minatar-cnn": minatar_cnn}
 
 
 class DQNState(NamedTuple):
@@ -53,8 +55,9 @@ class DQN(QAgent):
         seed = key(config.seed, Purpose.PARAMETERS)
 
         def network() -> keras.Model:
-            if config.network == "nature-cnn":
-                return nature_cnn(observation_space, self.actions, hidden=hidden, dueling=config.dueling, seed=seed)
+            if config.network in CONVOLUTIONAL:
+                convolve = CONVOLUTIONAL[config.network]
+                return convolve(observation_space, self.actions, hidden=hidden, dueling=config.dueling, seed=seed)
             units = config.lstm_units if config.network == "lstm" else 0
             return q_network(
                 observation_space, self.actions, hidden=hidden, dueling=config.dueling, lstm_units=units, seed=seed

@@ -8,6 +8,9 @@ from typing import Literal
 from rlkit.config import ReplayConfig, option
 from rlkit.errors import UserError
 
+HIDDEN = {"nature-cnn": (512,), "minatar-cnn": (128,)}
+"""Units of the hidden layers behind convolutions, as in their papers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig(ReplayConfig):
@@ -16,10 +19,11 @@ class DQNConfig(ReplayConfig):
     Defaults are of the size that small control problems want; presets hold what was tuned for an env.
     """
 
-    network: Literal["mlp", "lstm", "nature-cnn"] = option(
+    network: Literal["mlp", "lstm", "nature-cnn", "minatar-cnn"] = option(
         "mlp",
         "Q-network: dense layers, or these behind a long short-term memory (Hausknecht and Stone 2015), which learns "
-        "from batch_size sequences, or behind the convolutions of Mnih et al. 2015, for pictures.",
+        "from batch_size sequences, or behind the convolutions of Mnih et al. 2015, for pictures, or of Young and Tian "
+        "2019, for MinAtar's grids.",
         group="agent",
     )
     lstm_units: int = option(64, "Units of the memory of network lstm.", low=1, group="agent")
@@ -31,7 +35,10 @@ class DQNConfig(ReplayConfig):
         group="agent",
     )
     hidden: tuple[int, ...] | None = option(
-        None, "Units of the hidden layers; none: 64,64, or 512 behind convolutions.", low=1, group="agent"
+        None,
+        "Units of the hidden layers; none: 64,64, or 512 behind nature-cnn's convolutions, 128 behind minatar-cnn's.",
+        low=1,
+        group="agent",
     )
     dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")
     double: bool = option(True, "Double Q-learning (van Hasselt 2016).", group="agent")
@@ -70,7 +77,7 @@ class DQNConfig(ReplayConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.hidden is None:
-            object.__setattr__(self, "hidden", (512,) if self.network == "nature-cnn" else (64, 64))
+            object.__setattr__(self, "hidden", HIDDEN.get(self.network, (64, 64)))
         for name in ("epsilon_start", "epsilon_end"):
             if self.epsilon_decay == "exponential" and getattr(self, name) <= 0:
                 raise UserError(f"{name} is 0, expected above 0 where epsilon_decay is exponential")

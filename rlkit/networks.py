@@ -229,13 +229,18 @@ def lstm_step(
 
 
 def observation_input(space: gymnasium.Space[Any]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """A Keras input for a batch from the space, and what is made of it: float32, one-hot rows or as the Box has it."""
+    """A Keras input for a batch from the space, and what is made of it: float32, one-hot rows, or a Box's numbers.
+
+    Whole numbers of one byte are scaled to [0, 1], truth values are 0 and 1.
+    """
     if isinstance(space, spaces.Discrete):
         inputs = keras.Input((), dtype="int32", name="observation")
         return inputs, OneHot(int(space.n), int(space.start), name="one_hot")(inputs)
     if isinstance(space, spaces.Box):
-        inputs = keras.Input(space.shape, dtype="uint8" if space.dtype == np.uint8 else "float32", name="observation")
-        return inputs, keras.layers.Rescaling(1 / 255, name="rescale")(inputs) if space.dtype == np.uint8 else inputs
+        inputs = keras.Input(space.shape, dtype=observation_dtype(space).name, name="observation")
+        if inputs.dtype == "float32":
+            return inputs, inputs
+        return inputs, keras.layers.Rescaling(1 if space.dtype == np.bool_ else 1 / 255, name="rescale")(inputs)
     raise UserError(
         f"the observation space {space} is not supported: Box and Discrete are; "
         "gymnasium.wrappers.FlattenObservation makes a Box of most others"
@@ -243,7 +248,48 @@ def observation_input(space: gymnasium.Space[Any]) -> tuple[keras.KerasTensor, k
 
 
 def observation_dtype(space: gymnasium.Space[Any]) -> np.dtype:
-    """How observations of the space are stored and fed: uint8 stays, Discrete is int32, the rest float32."""
+    """How observations of the space are stored and fed: uint8 and bool as uint8, Discrete as int32, else float32."""
     if isinstance(space, spaces.Discrete):
         return np.dtype(np.int32)
-    return np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)
+    return np.dtype(np.uint8 if space.dtype in (np.uint8, np.bool_) else np.float32)
+
+
+def minatar_cnn(
+    observation_space: gymnasium.Space[Any],
+    actions: int,
+    *,
+    hidden: Sequence[int] = (128,),
+    dueling: bool = False,
+    seed: int = 0,
+) -> keras.Model:
+    """A network from a batch of small grids to the value of each action, [B, A] float32.
+
+    One convolution without padding, with ReLU: 16 filters of 3 x 3 cells with stride 1. Behind it are the hidden layers
+    of `q_network`. Young and Tian 2019, "MinAtar: an Atari-inspired testbed for thorough and reproducible reinforcement
+    learning experiments".
+
+    >>> minatar_cnn(spaces.Box(0, 1, (10, 10, 4), np.bool_), actions=3).count_params()
+    132179
+
+    Args:
+        observation_space: Box [H, W, C], H and W at least 3.
+        actions: number of actions A.
+        hidden: units of each dense layer behind the convolution; 128 in the paper.
+        dueling: separate streams for value and advantage.
+        seed: the weights are a function of it.
+
+    Raises:
+        UserError: for any other observation space.
+    """
+    shape = observation_space.shape or ()
+    if not isinstance(observation_space, spaces.Box) or len(shape) != 3 or min(shape[:2]) < 3:
+        raise UserError(
+            f"the observation space {observation_space} is no grid for the network minatar-cnn: a Box of shape "
+            "[H, W, C] is, with H and W at least 3"
+        )
+    seeds = _seeds(seed, 2 * len(hidden) + 3)
+    inputs, x = observation_input(observation_space)
+    kernel = keras.initializers.GlorotUniform(seed=next(seeds))
+    x = keras.layers.Conv2D(16, 3, activation="relu", kernel_initializer=kernel, name="convolution")(x)
+    x = keras.layers.Flatten(name="flat")(x)  # [B, D]
+    return keras.Model(inputs, q_head(x, actions, hidden, dueling, False, seeds), name="minatar_cnn")
