@@ -41,12 +41,26 @@ OWN: dict[str, dict[str, Any]] = {
         "reward_threshold": 475.0,
         "additional_wrappers": (WrapperSpec("Masked", "rlkit.envs.masked:Masked", {"keep": (0, 2)}),),
     },
+    **{
+        f"MinAtar/{name}-v{version}": {
+            "entry_point": "rlkit.envs.minatar:MinAtar",
+            "kwargs": {"game": game, "use_minimal_action_set": version == 1},
+        }
+        for name, game in (
+            ("Asterix", "asterix"),
+            ("Breakout", "breakout"),
+            ("Freeway", "freeway"),
+            ("Seaquest", "seaquest"),
+            ("SpaceInvaders", "space_invaders"),
+        )
+        for version in (0, 1)
+    },
 }
 """rlkit's own envs, and how they are registered; each is imported when it is made."""
 
 for _id, _how in OWN.items():
-    if _id not in gymnasium.registry:  # as it is where this module is loaded again
-        gymnasium.register(_id, **_how)
+    gymnasium.registry.pop(_id, None)  # of this module, loaded before, or of the package minatar
+    gymnasium.register(_id, **_how)
 
 TWINS: dict[str, str] = {
     "CartPole-v1": "rlkit.envs.cartpole:CartPole",
@@ -71,7 +85,7 @@ MODELS = (
 REFUSALS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError, LookupError)
 """How an env that is made refuses its arguments."""
 
-EXTRAS = {"box2d": "box2d", "pygame": "video"}
+EXTRAS = {"box2d": "box2d", "minatar": "minatar", "pygame": "video"}
 """Which extra of rlkit installs a module that an env imports."""
 
 
