@@ -104,7 +104,7 @@ class DQN(QAgent):
             else:
                 target = td.q_learning_target(r_t, discount_t, q_t)  # [B]
             td_error = tf.stop_gradient(target) - q_tm1  # [B]
-            losses = LOSSES[self.config.loss](td_error)  # [B]
+            losses = td.weighted(LOSSES[self.config.loss](td_error), batch.weight)  # [B]
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, weights)
         gradients, norm = clipped(gradients, self.config.max_gradient_norm)

@@ -67,6 +67,14 @@ def squared(td_error: tf.Tensor) -> tf.Tensor:
     return 0.5 * td_error**2
 
 
+def weighted(losses: tf.Tensor, weight: tf.Tensor | tuple[()]) -> tf.Tensor:
+    """Losses [B] times importance weights [B]; as they are where there are no weights.
+
+    Schaul et al. 2016, "Prioritized experience replay", algorithm 1, line 12.
+    """
+    return losses if isinstance(weight, tuple) else weight * losses
+
+
 def moved(old: Sequence[tf.Tensor], new: Sequence[tf.Tensor], share: float) -> tuple[tf.Tensor, ...]:
     """share new + (1 - share) old: a target network that follows. Lillicrap et al. 2016, algorithm 1."""
     return tuple(share * n + (1.0 - share) * o for o, n in zip(old, new, strict=True))

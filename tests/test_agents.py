@@ -184,10 +184,8 @@ def test_one_update_worked_by_hand(
     batch = Transition(
         zeros, np.array([[0]], np.int32), np.array([[3.0]], np.float32), np.array([[0.5]], np.float32), zeros
     )
-    learn = tf.function(
-        lambda *parts: agent.learn(Transition(*parts), Clock(tf.constant(5, tf.int64), tf.constant(0, tf.int64)))
-    )
-    metrics, priorities = learn(*map(tf.constant, batch))
+    learn = tf.function(lambda batch: agent.learn(batch, Clock(tf.constant(5, tf.int64), tf.constant(0, tf.int64))))
+    metrics, priorities = learn(tf.nest.map_structure(tf.constant, batch))
     assert float(metrics["loss"]) == loss
     assert float(metrics["td_error"]) == error
     assert float(metrics["q"]) == 1
@@ -195,6 +193,25 @@ def test_one_update_worked_by_hand(
     assert priorities.numpy().tolist() == [[error]]
     np.testing.assert_allclose(agent.q.trainable_variables[1].numpy(), [1.25, 2.0], atol=1e-5)
     assert agent.target.trainable_variables[1].numpy().tolist() == list(target_bias)  # step 5 of 10: no copy yet
+
+
+# Two transitions that terminate, worth 3 and 5, of actions worth 1 and 2: TD errors 2 and 3, squared losses 2 and 4.5.
+# Weights 1/2 and 1/4: losses 1 and 1.125, gradients on the biases -1/2 * 2 / 2 and -1/4 * 3 / 2.
+def test_importance_weights_scale_losses_and_not_priorities() -> None:
+    config = DQNConfig(env="toy", hidden=(), loss="squared", max_gradient_norm=0.0)
+    agent = DQN(config, BOX, spaces.Discrete(2))
+    kernel, bias = agent.q.trainable_variables
+    kernel.assign(tf.zeros_like(kernel))
+    bias.assign([1.0, 2.0])
+    batch = Transition(
+        tf.zeros((2, 3)), tf.constant([0, 1]), tf.constant([3.0, 5.0]), tf.zeros(2), tf.zeros((2, 3)),
+        tf.constant([0.5, 0.25]),
+    )  # fmt: skip
+    _, metrics, priorities = agent.update(
+        agent.state(), batch, Clock(tf.constant(0, tf.int64), tf.constant(0, tf.int64))
+    )
+    assert priorities.numpy().tolist() == [2, 3]
+    np.testing.assert_allclose(metrics, [(1 + 1.125) / 2, 2.5, 1.5, np.hypot(0.5, 0.375)], rtol=1e-6)
 
 
 def test_the_targets_are_copied_or_moved_as_configured() -> None:
@@ -240,7 +257,8 @@ def reference_update(
     """Adam's first step on the squared loss of a one-hidden-layer network, in float64 and by hand-written gradients."""
     w1, b1, w2, b2 = (w.astype(np.float64) for w in weights)
     v1, c1, v2, c2 = (w.astype(np.float64) for w in target)
-    o_tm1, a_tm1, r_t, discount_t, o_t = (np.asarray(part) for part in batch)
+    o_tm1, a_tm1, r_t, discount_t, o_t = (np.asarray(part) for part in batch[:5])
+    weight = np.ones(len(r_t)) if isinstance(batch.weight, tuple) else np.asarray(batch.weight, np.float64)
     q_t = np.maximum(o_t @ v1 + c1, 0) @ v2 + c2
     chooser = np.maximum(o_t @ w1 + b1, 0) @ w2 + b2 if double else q_t
     y = r_t + discount_t * q_t[np.arange(len(q_t)), chooser.argmax(1)]
@@ -249,7 +267,7 @@ def reference_update(
     q = h @ w2 + b2
     d_q = np.zeros_like(q)
     rows = np.arange(len(q))
-    d_q[rows, a_tm1] = (q[rows, a_tm1] - y) / len(q)
+    d_q[rows, a_tm1] = weight * (q[rows, a_tm1] - y) / len(q)
     d_h = (d_q @ w2.T) * (pre > 0)
     gradients = [o_tm1.T @ d_h, d_h.sum(0), h.T @ d_q, d_q.sum(0)]
     norm = np.sqrt(sum((g**2).sum() for g in gradients))
@@ -264,7 +282,8 @@ def reference_update(
 
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("clip", [1e-3, 100.0])
-def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, clip: float) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, clip: float, weighted: bool) -> None:
     rng = np.random.default_rng(0)
     config = DQNConfig(
         env="toy",
@@ -284,13 +303,14 @@ def test_an_update_agrees_with_float64_gradients_written_by_hand(double: bool, c
         rng.normal(size=16).astype(np.float32),
         (0.9 * rng.integers(2, size=16)).astype(np.float32),
         rng.normal(size=(16, 3)).astype(np.float32),
+        rng.uniform(0.05, 1, size=16).astype(np.float32) if weighted else (),
     )
     expected = reference_update(
         [v.numpy() for v in agent.q.trainable_variables], [v.numpy() for v in agent.target.trainable_variables],
         batch, double, clip, 0.01,
     )  # fmt: skip
     zero = tf.constant(0, tf.int64)
-    state, _, _ = agent.update(agent.state(), Transition(*map(tf.constant, batch)), Clock(zero, zero))
+    state, _, _ = agent.update(agent.state(), tf.nest.map_structure(tf.constant, batch), Clock(zero, zero))
     agent.assign(state)
     for v, w in zip(agent.q.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(v.numpy(), w, atol=2e-5)
