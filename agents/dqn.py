@@ -51,22 +51,24 @@ class DQN(QAgent):
     ) -> None:
         super().__init__("dqn", config, action_space)
 
-        hidden = config.hidden or ()
-        seed = key(config.seed, Purpose.PARAMETERS)
-
-        def network() -> keras.Model:
-            if config.network in CONVOLUTIONAL:
-                convolve = CONVOLUTIONAL[config.network]
-                return convolve(observation_space, self.actions, hidden=hidden, dueling=config.dueling, seed=seed)
-            units = config.lstm_units if config.network == "lstm" else 0
-            return q_network(
-                observation_space, self.actions, hidden=hidden, dueling=config.dueling, lstm_units=units, seed=seed
-            )
-
-        self.q, self.target = network(), network()
+        self.q, self.target = (self.network(observation_space) for _ in range(2))
         weights, target = (tuple(v.value for v in model.trainable_variables) for model in (self.q, self.target))
         copied_at = tf.Variable(0, dtype=tf.int64, trainable=False, name="copied_at")
         self.kept = DQNState(weights, target, AdamState.variables(weights), copied_at)
+
+    def network(self, observation_space: gymnasium.Space[Any]) -> keras.Model:
+        """A network as the config has it; UserError for observations that it does not take."""
+        c = self.config
+        fields: dict[str, Any] = {
+            "hidden": c.hidden or (),
+            "dueling": c.dueling,
+            "precision": c.precision,
+            "seed": key(c.seed, Purpose.PARAMETERS),
+        }
+        if c.network in CONVOLUTIONAL:
+            return CONVOLUTIONAL[c.network](observation_space, self.actions, **fields)
+        units = c.lstm_units if c.network == "lstm" else 0
+        return q_network(observation_space, self.actions, lstm_units=units, **fields)
 
     def learn(self, batch: Transition, clock: Clock) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """K updates of the Q-network on [K, B] transitions, and the target network's.

@@ -40,6 +40,11 @@ class DQNConfig(ReplayConfig):
         low=1,
         group="agent",
     )
+    precision: Literal["float32", "mixed_bfloat16"] = option(
+        "float32",
+        "Numbers that convolutions and hidden layers compute with; weights, values, loss and optimizer are float32.",
+        group="agent",
+    )
     dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")
     double: bool = option(True, "Double Q-learning (van Hasselt 2016).", group="agent")
     learning_rate: float = option(1e-3, "Adam's step size at the start.", above=0, group="agent")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -68,7 +69,7 @@ class NarrowDense(keras.layers.Dense):
         return narrow_product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
 
 
-def q_network(
+def q_network(  # noqa: PLR0913 - what an agent's fields say of its network
     observation_space: gymnasium.Space[Any],
     actions: int,
     *,
@@ -76,6 +77,7 @@ def q_network(
     dueling: bool = False,
     layer_norm: bool = False,
     lstm_units: int = 0,
+    precision: str = "float32",
     seed: int = 0,
 ) -> keras.Model:
     """A network from a batch of observations to the value of each action, [B, A] float32.
@@ -92,6 +94,7 @@ def q_network(
         dueling: separate streams for value and advantage.
         layer_norm: normalise each hidden layer before its ReLU (Ba, Kiros and Hinton 2016).
         lstm_units: units of a long short-term memory; 0: none.
+        precision: Keras' dtype policy of the hidden layers; weights, memory and values are float32 whatever it is.
         seed: the weights are a function of it.
 
     Raises:
@@ -101,11 +104,11 @@ def q_network(
     inputs, x = observation_input(observation_space)
     if len(x.shape) != 2:
         x = keras.layers.Reshape((math.prod(x.shape[1:]),), name="flat")(x)  # [B, D]
+    head = partial(q_head, dueling=dueling, layer_norm=layer_norm, precision=precision)
     if not lstm_units:
-        return keras.Model(inputs, q_head(x, actions, hidden, dueling, layer_norm, seeds), name="q_network")
+        return keras.Model(inputs, head(x, actions, hidden, seeds), name="q_network")
     memory, remembered, x = lstm_step(x, lstm_units, next(seeds), next(seeds))
-    outputs = [q_head(x, actions, hidden, dueling, layer_norm, seeds), remembered]
-    return keras.Model([inputs, memory], outputs, name="q_network")
+    return keras.Model([inputs, memory], [head(x, actions, hidden, seeds), remembered], name="q_network")
 
 
 FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -121,6 +124,7 @@ def nature_cnn(
     *,
     hidden: Sequence[int] = (512,),
     dueling: bool = False,
+    precision: str = "float32",
     seed: int = 0,
 ) -> keras.Model:
     """A network from a batch of pictures to the value of each action, [B, A] float32.
@@ -141,6 +145,7 @@ def nature_cnn(
         actions: number of actions A.
         hidden: units of each dense layer behind the convolutions; 512 in the paper.
         dueling: separate streams for value and advantage.
+        precision: Keras' dtype policy of the convolutions and hidden layers; weights and values are float32.
         seed: the weights are a function of it.
 
     Raises:
@@ -161,38 +166,50 @@ def nature_cnn(
     elif first:
         x = keras.layers.Permute((2, 3, 1), name="channels_last")(x)  # [B, H, W, F]
     for i, (filters, side, stride) in enumerate(FILTERS):
-        kernel = keras.initializers.GlorotUniform(seed=next(seeds))
-        x = keras.layers.Conv2D(
-            filters, side, stride, activation="relu", kernel_initializer=kernel, name=f"convolution_{i}"
-        )(x)
-    x = keras.layers.Flatten(name="flat")(x)  # [B, D]
-    return keras.Model(inputs, q_head(x, actions, hidden, dueling, False, seeds), name="nature_cnn")
+        x = convolution(x, filters, side, stride, next(seeds), precision, f"convolution_{i}")
+    x = keras.layers.Flatten(dtype=precision, name="flat")(x)  # [B, D]
+    values = q_head(x, actions, hidden, seeds, dueling=dueling, precision=precision)
+    return keras.Model(inputs, values, name="nature_cnn")
 
 
 def _seeds(seed: int, count: int) -> Iterator[int]:
     return iter(np.random.SeedSequence(seed).generate_state(count).tolist())
 
 
+def convolution(
+    x: keras.KerasTensor, filters: int, side: int, stride: int, seed: int, precision: str, name: str
+) -> keras.KerasTensor:
+    """Filters of side x side pixels, without padding, with ReLU."""
+    kernel = keras.initializers.GlorotUniform(seed=seed)
+    layer = keras.layers.Conv2D(
+        filters, side, stride, activation="relu", kernel_initializer=kernel, dtype=precision, name=name
+    )
+    return layer(x)
+
+
 def q_head(
     x: keras.KerasTensor,
     actions: int,
     hidden: Sequence[int],
-    dueling: bool,
-    layer_norm: bool,
     seeds: Iterator[int],
+    *,
+    dueling: bool,
+    layer_norm: bool = False,
+    precision: str = "float32",
 ) -> keras.KerasTensor:
-    """The value of each action, [B, A], by hidden layers on features [B, D]; as `q_network` describes them."""
+    """The value of each action, [B, A] float32, by hidden layers on features [B, D]; as `q_network` describes them."""
 
-    def dense(units: int, name: str, activation: str | None = None) -> keras.layers.Dense:
+    def dense(units: int, name: str, dtype: str = "float32", activation: str | None = None) -> keras.layers.Dense:
         initializer = keras.initializers.GlorotUniform(seed=next(seeds))
         layer = keras.layers.Dense if activation or units > NARROW else NarrowDense
-        return layer(units, activation, kernel_initializer=initializer, name=name)
+        return layer(units, activation, kernel_initializer=initializer, dtype=dtype, name=name)
 
     def hidden_layer(x: keras.KerasTensor, units: int, name: str) -> keras.KerasTensor:
         if not layer_norm:
-            return dense(units, name, "relu")(x)
-        normal = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(dense(units, name)(x))
-        return keras.layers.ReLU(name=f"{name}_relu")(normal)
+            return dense(units, name, precision, "relu")(x)
+        x = dense(units, name, precision)(x)
+        x = keras.layers.LayerNormalization(epsilon=1e-6, dtype=precision, name=f"{name}_norm")(x)
+        return keras.layers.ReLU(dtype=precision, name=f"{name}_relu")(x)
 
     for i, units in enumerate(hidden[:-1] if dueling and hidden else hidden):
         x = hidden_layer(x, units, f"hidden_{i}")  # [B, H]
@@ -260,6 +277,7 @@ def minatar_cnn(
     *,
     hidden: Sequence[int] = (128,),
     dueling: bool = False,
+    precision: str = "float32",
     seed: int = 0,
 ) -> keras.Model:
     """A network from a batch of small grids to the value of each action, [B, A] float32.
@@ -276,6 +294,7 @@ def minatar_cnn(
         actions: number of actions A.
         hidden: units of each dense layer behind the convolution; 128 in the paper.
         dueling: separate streams for value and advantage.
+        precision: Keras' dtype policy of the convolutions and hidden layers; weights and values are float32.
         seed: the weights are a function of it.
 
     Raises:
@@ -289,7 +308,7 @@ def minatar_cnn(
         )
     seeds = _seeds(seed, 2 * len(hidden) + 3)
     inputs, x = observation_input(observation_space)
-    kernel = keras.initializers.GlorotUniform(seed=next(seeds))
-    x = keras.layers.Conv2D(16, 3, activation="relu", kernel_initializer=kernel, name="convolution")(x)
-    x = keras.layers.Flatten(name="flat")(x)  # [B, D]
-    return keras.Model(inputs, q_head(x, actions, hidden, dueling, False, seeds), name="minatar_cnn")
+    x = convolution(x, 16, 3, 1, next(seeds), precision, "convolution")
+    x = keras.layers.Flatten(dtype=precision, name="flat")(x)  # [B, D]
+    values = q_head(x, actions, hidden, seeds, dueling=dueling, precision=precision)
+    return keras.Model(inputs, values, name="minatar_cnn")

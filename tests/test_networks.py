@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from rlkit.errors import UserError
-from rlkit.networks import narrow_product, observation_dtype, q_network
+from rlkit.networks import minatar_cnn, narrow_product, nature_cnn, observation_dtype, q_network
 
 BOXES: dict[str, spaces.Box] = {
     "float32": spaces.Box(-1, 1, (4,), np.float32),
@@ -229,3 +230,54 @@ def test_a_recurrent_network_is_saved_and_loaded_by_keras(tmp_path: Path) -> Non
     inputs = [tf.constant(batch(BOXES["float32"])), tf.fill((7, 10), 0.3)]
     for a, b in zip(model(inputs), again(inputs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+NETWORKS: dict[str, tuple[Callable[..., keras.Model], gymnasium.Space[Any], dict[str, Any]]] = {
+    "mlp": (q_network, BOXES["uint8"], {"hidden": (32, 16)}),
+    "one-hot": (q_network, SPACES["discrete"], {"hidden": (32,)}),
+    "layer norm": (q_network, BOXES["float32"], {"hidden": (32,), "layer_norm": True}),
+    "nature-cnn": (nature_cnn, spaces.Box(0, 255, (4, 40, 40), np.uint8), {"hidden": (32,)}),
+    "minatar-cnn": (minatar_cnn, spaces.Box(0, 1, (10, 10, 4), np.bool_), {"hidden": (32,)}),
+}
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bfloat16_is_inside_alone_and_takes_the_weights_of_float32(name: str, dueling: bool) -> None:
+    make, space, fields = NETWORKS[name]
+    whole, mixed = (
+        make(space, 3, **fields, dueling=dueling, precision=precision, seed=4)
+        for precision in ("float32", "mixed_bfloat16")
+    )
+    for a, b in zip(whole.weights, mixed.weights, strict=True):
+        assert a.path == b.path
+        assert b.dtype == "float32"
+        np.testing.assert_array_equal(a, b)
+    inside = [layer for layer in mixed.layers if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)]
+    last = ("value", "advantages") if dueling else ("q_values",)
+    assert {layer.compute_dtype for layer in inside if layer.name not in last} == {"bfloat16"}
+    assert {mixed.get_layer(each).compute_dtype for each in (*last, "q_values")} == {"float32"}
+    observations = batch(space)
+    exact, rounded = (np.asarray(model(observations)) for model in (whole, mixed))
+    assert rounded.dtype == np.float32
+    scale = np.abs(exact).max()
+    # A bfloat16 keeps 8 bits: 2^-9 a rounding, of which a few add up.
+    np.testing.assert_allclose(rounded, exact, atol=0.02 * scale)
+    assert np.abs(rounded - exact).max() > 1e-5 * scale
+    mixed.set_weights([np.ones_like(w) for w in whole.get_weights()])
+    whole.set_weights(mixed.get_weights())
+    np.testing.assert_allclose(whole(observations), mixed(observations), rtol=0.02)
+
+
+def test_the_gradients_of_bfloat16_are_float32_and_near() -> None:
+    found = []
+    for precision in ("float32", "mixed_bfloat16"):
+        model = q_network(BOXES["float32"], 3, hidden=(32, 16), precision=precision, seed=4)
+        weights = [v.value for v in model.trainable_variables]
+        with tf.GradientTape() as tape:
+            values, _ = model.stateless_call(weights, [], tf.constant(batch(BOXES["float32"])))
+            loss = tf.reduce_sum(values**2)
+        found.append([np.asarray(g) for g in tape.gradient(loss, weights)])
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == np.float32
+        np.testing.assert_allclose(rounded, exact, atol=0.03 * np.abs(exact).max())
