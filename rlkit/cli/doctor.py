@@ -17,6 +17,7 @@ OPTIONAL = {
     "sklearn": ("data", "the data set digits"),
     "tensorflow_datasets": ("data", "the data set flowers"),
     "Box2D": ("box2d", "LunarLander, BipedalWalker, CarRacing"),
+    "minatar": ("minatar", "MinAtar's five games"),
     "ai_edge_litert": ("export", "runs .tflite"),
     "tf2onnx": ("export", "writes ONNX"),
     "onnxruntime": ("export", "runs ONNX"),
