@@ -5,7 +5,7 @@ Letters: N parallel envs, K updates a round, B batch, A actions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -16,7 +16,9 @@ from rlkit import td
 from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
-from rlkit.networks import minatar_cnn, nature_cnn, q_network
+from rlkit.exploration import draws
+from rlkit.networks import EXPECTED, Head, minatar_cnn, nature_cnn, q_network
+from rlkit.noise import FactorisedNoise
 from rlkit.optimizers import AdamState, adam, clipped
 from rlkit.seeding import Purpose, key
 
@@ -24,17 +26,40 @@ LOSSES = {"huber": td.huber, "squared": td.squared}
 
 CONVOLUTIONAL = {"nature-cnn": nature_cnn, "minatar-cnn": minatar_cnn}
 
+HEADS: dict[str, Callable[[DQNConfig], Head]] = {
+    "expected": lambda _: EXPECTED,
+    "c51": lambda c: Head("c51", c.atoms, c.v_min, c.v_max),
+    "qr": lambda c: Head("qr", c.quantiles or 1),
+    "iqn": lambda _: Head("iqn"),
+}
+
 
 class DQNState(NamedTuple):
     """All that learning changes, as tensors or as the variables that keep it."""
 
     weights: tuple[tf.Tensor, ...]
-    """Of the Q-network."""
+    """Of the Q-network; the sizes of its noise behind them, if it has noise."""
     target: tuple[tf.Tensor, ...]
-    """Of the target network."""
+    """Of the target network, likewise."""
     optimizer: AdamState
     copied_at: tf.Tensor
     """Step of the last hard copy, int64 scalar."""
+    seed: tf.Tensor | tuple[()] = ()
+    """Of the draws, int64 scalar: several seeds share a program. Nothing where there are no draws."""
+
+
+class Judgement(NamedTuple):
+    """What an update says of a batch, [B] each."""
+
+    losses: tf.Tensor
+    td_error: tf.Tensor
+    q: tf.Tensor
+    """Value of the observation and the action."""
+    priorities: tf.Tensor
+
+
+ONLINE, TARGET, SELECTING, ACTING = range(4)
+"""Networks whose noise is independent; a count is four draws apart from the next one."""
 
 
 class DQN(QAgent):
@@ -52,9 +77,17 @@ class DQN(QAgent):
         super().__init__("dqn", config, action_space)
 
         self.q, self.target = (self.network(observation_space) for _ in range(2))
-        weights, target = (tuple(v.value for v in model.trainable_variables) for model in (self.q, self.target))
+        self.noise = FactorisedNoise(self.q) if config.noisy else None
+        weights, target = (self._weights(model) for model in (self.q, self.target))
         copied_at = tf.Variable(0, dtype=tf.int64, trainable=False, name="copied_at")
-        self.kept = DQNState(weights, target, AdamState.variables(weights), copied_at)
+        draws_in_updates = config.noisy or config.head == "iqn"
+        seed = tf.Variable(config.seed, dtype=tf.int64, trainable=False, name="seed") if draws_in_updates else ()
+        self.kept = DQNState(weights, target, AdamState.variables(weights), copied_at, seed)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the behaviour policy has more noise than epsilon, so that `choose` alone knows it."""
+        return self.noise is not None
 
     def network(self, observation_space: gymnasium.Space[Any]) -> keras.Model:
         """A network as the config has it; UserError for observations that it does not take."""
@@ -62,6 +95,7 @@ class DQN(QAgent):
         fields: dict[str, Any] = {
             "hidden": c.hidden or (),
             "dueling": c.dueling,
+            "head": HEADS[c.head](c),
             "precision": c.precision,
             "seed": key(c.seed, Purpose.PARAMETERS),
         }
@@ -70,11 +104,42 @@ class DQN(QAgent):
         units = c.lstm_units if c.network == "lstm" else 0
         return q_network(observation_space, self.actions, lstm_units=units, **fields)
 
+    def _weights(self, network: keras.Model) -> tuple[tf.Variable, ...]:
+        """All that is learned of a network, as it begins."""
+        sizes = self.noise.begin(network, self.config.seed) if self.noise else []
+        return (
+            *(variable.value for variable in network.trainable_variables),
+            *(tf.Variable(size, trainable=False, name="noise") for size in sizes),
+        )
+
+    def perturbed(
+        self, state: DQNState, weights: Sequence[tf.Tensor], count: tf.Tensor, which: int
+    ) -> Sequence[tf.Tensor]:
+        """A network's weights with the noise that one of the four networks has at a count."""
+        if self.noise is None:
+            return weights
+        return self.noise.perturbed(weights, draws(state.seed, Purpose.NOISE, 4 * count + which, [self.noise.draws]))
+
+    def networks(self, state: DQNState) -> tuple[Sequence[tf.Tensor], Sequence[tf.Tensor], Sequence[tf.Tensor]]:
+        """Weights of the online, target and selecting networks of an update.
+
+        Noise is drawn for each: Fortunato et al. 2018, equations 15 and 16.
+        """
+        count = state.optimizer.iterations
+        online = self.perturbed(state, state.weights, count, ONLINE)
+        target = self.perturbed(state, state.target, count, TARGET)
+        return online, target, self.perturbed(state, state.weights, count, SELECTING) if self.noise else online
+
+    def choose(self, state: DQNState, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
+        """Epsilon-greedy actions by random bits [2, N] and a noisy network, if it has noise; greedy ones if None."""
+        weights = state.weights if bits is None else self.perturbed(state, state.weights, clock.step, ACTING)
+        return self.pick(self.q_values(weights, observations), clock, bits)
+
     def learn(self, batch: Transition, clock: Clock) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """K updates of the Q-network on [K, B] transitions, and the target network's.
 
         Returns:
-            Means over the K updates of loss, TD error's size, Q and the gradient's norm; |TD error|, [K, B].
+            Means over the K updates of loss, TD error's size, Q and the gradient's norm; priorities, [K, B].
         """
         updates = batch.action.shape[0]
         state, metrics, priorities = update_round(
@@ -87,26 +152,32 @@ class DQN(QAgent):
         """Of a network with these weights: at the observations and at those after, [B, A] each."""
         return self.q_values(weights, batch.observation), self.q_values(weights, batch.next_observation)
 
+    def judge(self, state: DQNState, batch: Transition) -> Judgement:
+        """What there is to learn from [B] transitions; a gradient goes to the weights alone."""
+        online, target, selecting = self.networks(state)
+        _, q_t = self.values(target, batch)  # [B, A]
+        q_tm1, q_t_selector = self.values(online, batch)  # [B, A]
+        q_tm1 = td.select(q_tm1, batch.action - self.first_action)  # [B]
+        if not self.config.double:
+            q_target = td.q_learning_target(batch.reward, batch.discount, q_t)  # [B]
+        else:
+            if selecting is not online:
+                _, q_t_selector = self.values(selecting, batch)
+            q_target = td.double_q_learning_target(batch.reward, batch.discount, q_t, q_t_selector)  # [B]
+        td_error = tf.stop_gradient(q_target) - q_tm1  # [B]
+        return Judgement(LOSSES[self.config.loss](td_error), td_error, q_tm1, tf.abs(td_error))
+
     def update(self, state: DQNState, batch: Transition, clock: Clock) -> tuple[DQNState, tf.Tensor, tf.Tensor]:
         """One gradient step on [B] transitions.
 
         Returns:
-            The new state; the metrics, [4]; |TD error|, [B].
+            The new state; the metrics, [4]; priorities, [B].
         """
-        r_t, discount_t = batch.reward, batch.discount
-        a_tm1 = batch.action - self.first_action
         weights = state.weights
-        _, q_t = self.values(state.target, batch)  # [B, A]
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            q_tm1, q_t_selector = self.values(weights, batch)  # [B, A]
-            q_tm1 = td.select(q_tm1, a_tm1)  # [B]
-            if self.config.double:
-                target = td.double_q_learning_target(r_t, discount_t, q_t, q_t_selector)  # [B]
-            else:
-                target = td.q_learning_target(r_t, discount_t, q_t)  # [B]
-            td_error = tf.stop_gradient(target) - q_tm1  # [B]
-            losses = td.weighted(LOSSES[self.config.loss](td_error), batch.weight)  # [B]
+            judged = self.judge(state, batch)
+            losses = td.weighted(judged.losses, batch.weight)  # [B]
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, weights)
         gradients, norm = clipped(gradients, self.config.max_gradient_norm)
@@ -115,9 +186,9 @@ class DQN(QAgent):
         state = state._replace(weights=weights, optimizer=optimizer)
         if self.config.target == "polyak":
             state = state._replace(target=td.moved(state.target, weights, self.config.polyak))
-        priorities = tf.abs(td_error)
-        means = tf.reduce_mean(tf.reshape(tf.stack([losses, priorities, q_tm1]), [3, -1]), axis=1)  # [3]
-        return state, tf.concat([means, norm[None]], axis=0), priorities
+        measured = tf.stack([losses, tf.abs(judged.td_error), judged.q])
+        means = tf.reduce_mean(tf.reshape(measured, [3, -1]), axis=1)  # [3]
+        return state, tf.concat([means, norm[None]], axis=0), judged.priorities
 
     def end_round(self, state: DQNState, clock: Clock) -> DQNState:
         """Copy the Q-network to the target network if it is time."""

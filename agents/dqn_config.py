@@ -11,6 +11,9 @@ from rlkit.errors import UserError
 HIDDEN = {"nature-cnn": (512,), "minatar-cnn": (128,)}
 """Units of the hidden layers behind convolutions, as in their papers."""
 
+QUANTILES = {"qr": 200, "iqn": 64}
+"""Of each head, as in their papers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig(ReplayConfig):
@@ -46,6 +49,26 @@ class DQNConfig(ReplayConfig):
         group="agent",
     )
     dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")
+    head: Literal["expected", "c51", "qr", "iqn"] = option(
+        "expected",
+        "What is learned of a return: its mean; or its distribution, by atoms (Bellemare et al. 2017), by quantiles "
+        "(Dabney et al. 2018a), or by implicit quantiles (Dabney et al. 2018b).",
+        group="agent",
+    )
+    atoms: int = option(51, "Atoms of head c51 (K).", low=2, group="agent")
+    v_min: float = option(-10.0, "Lowest return that head c51 tells from lower ones.", group="agent")
+    v_max: float = option(10.0, "Highest return that head c51 tells from higher ones.", group="agent")
+    quantiles: int | None = option(
+        None,
+        "Quantiles of head qr, none: 200; or that head iqn draws for each side of a loss, none: 64.",
+        low=1,
+        group="agent",
+    )
+    noisy: bool = option(
+        False,
+        "Explore by noise of learned size in the dense layers too (Fortunato et al. 2018); epsilon can then be 0.",
+        group="agent",
+    )
     double: bool = option(True, "Double Q-learning (van Hasselt 2016).", group="agent")
     learning_rate: float = option(1e-3, "Adam's step size at the start.", above=0, group="agent")
     learning_rate_end: float | None = option(
@@ -55,7 +78,9 @@ class DQNConfig(ReplayConfig):
         100_000, "Steps of the straight line to learning_rate_end.", low=1, group="agent"
     )
     adam_epsilon: float = option(1e-8, "Adam's epsilon.", above=0, group="agent")
-    loss: Literal["huber", "squared"] = option("huber", "Loss of the TD error.", group="agent")
+    loss: Literal["huber", "squared"] = option(
+        "huber", "Loss of the TD error, of head expected; the others have their own.", group="agent"
+    )
     max_gradient_norm: float = option(10.0, "Clip the gradient's norm to this; 0: never.", low=0, group="agent")
     target: Literal["hard", "polyak"] = option(
         "hard", "Target network: a copy every target_interval steps, or a moving average.", group="agent"
@@ -86,10 +111,18 @@ class DQNConfig(ReplayConfig):
         for name in ("epsilon_start", "epsilon_end"):
             if self.epsilon_decay == "exponential" and getattr(self, name) <= 0:
                 raise UserError(f"{name} is 0, expected above 0 where epsilon_decay is exponential")
+        if self.quantiles is None and self.head in QUANTILES:
+            object.__setattr__(self, "quantiles", QUANTILES[self.head])
+        if self.v_min >= self.v_max:
+            raise UserError(f"v_min is {self.v_min:g}, expected less than v_max, {self.v_max:g}")
         if self.network == "lstm":
             self._check_sequences()
 
     def _check_sequences(self) -> None:
+        if self.head != "expected":
+            raise UserError(f"head is {self.head}, expected expected where network is lstm")
+        if self.noisy:
+            raise UserError("noisy is true, expected false where network is lstm")
         if self.n_step > 1:
             raise UserError(f"n_step is {self.n_step}, expected 1 where network is lstm")
         least = self.num_envs * (self.burn_in + self.sequence_length)

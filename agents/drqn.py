@@ -13,13 +13,15 @@ import gymnasium
 import tensorflow as tf
 
 from rlkit.agent import Clock, Transition
+from rlkit.agents.distributions import AGENTS
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
 
 
 def make(config: DQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]) -> DQN:
     """The agent that a config asks for; raises UserError as it does."""
-    return (DRQN if config.network == "lstm" else DQN)(config, observation_space, action_space)
+    kind = DRQN if config.network == "lstm" else AGENTS[config.head]
+    return kind(config, observation_space, action_space)
 
 
 class DRQN(DQN):

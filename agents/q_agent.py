@@ -46,6 +46,11 @@ class QAgent(tf.Module):
         self.config = config
         self.actions, self.first_action = int(action_space.n), int(action_space.start)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the behaviour policy has more noise than epsilon, so that `choose` alone knows it."""
+        return False
+
     def state(self) -> State:
         """The variables' values."""
         return tf.nest.map_structure(tf.convert_to_tensor, self.kept)
@@ -55,8 +60,8 @@ class QAgent(tf.Module):
         tf.nest.map_structure(lambda variable, value: variable.assign(value), self.kept, state)
 
     def q_values(self, weights: Sequence[tf.Tensor], observations: tf.Tensor) -> tf.Tensor:
-        """[B, A] for [B, ...], of a network with these weights."""
-        values, _ = self.q.stateless_call(weights, [], observations)
+        """[B, A] for [B, ...], of a network with these weights, behind which there may be others."""
+        values, _ = self.q.stateless_call(weights[: len(self.q.trainable_variables)], [], observations)
         return values
 
     def act(self, observations: tf.Tensor, clock: Clock, *, explore: bool) -> tf.Tensor:

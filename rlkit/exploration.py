@@ -27,6 +27,12 @@ def below(bits: tf.Tensor, n: int) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.int32)
 
 
+def normal(bits: tf.Tensor) -> tf.Tensor:
+    """Random bits as standard normal float32: quantiles of the distribution, at odd multiples of 2^-24."""
+    half = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32)  # below 2^23
+    return 2.0**0.5 * tf.math.erfinv((2.0 * half + 1.0) * 2.0**-23 - 1.0)  # of numbers in (-1, 1), all of them exact
+
+
 def greedy(q_values: tf.Tensor) -> tf.Tensor:
     """The action of the largest value, the lowest such action on ties: [N, A] to [N] int32."""
     return tf.argmax(q_values, axis=-1, output_type=tf.int32)

@@ -1,6 +1,6 @@
 """Networks that agents and supervised models share, as Keras models built on construction.
 
-Letters: B batch, A actions, H hidden units, D observation's numbers.
+Letters: B batch, A actions, H hidden units, D features, K atoms or quantiles of a return, N fractions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import keras
@@ -36,13 +36,113 @@ class OneHot(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("rlkit")
 class Dueling(keras.layers.Layer):
-    """Q(a) = V + A(a) - mean A, from the value [B, 1] and the advantages [B, A].
+    """Q(a) = V + A(a) - mean A, from the value [B, 1] and the advantages [B, A]; of returns [B, 1, K] and [B, A, K].
 
     Wang et al. 2016, "Dueling network architectures for deep reinforcement learning", equation 9.
     """
 
     def call(self, value: keras.KerasTensor, advantages: keras.KerasTensor) -> keras.KerasTensor:
-        return value + advantages - keras.ops.mean(advantages, axis=-1, keepdims=True)
+        return value + advantages - keras.ops.mean(advantages, axis=1, keepdims=True)
+
+
+class Head(NamedTuple):
+    """How a network describes the return of an action."""
+
+    kind: Literal["expected", "c51", "qr", "iqn"] = "expected"
+    """By its mean; by the probabilities of K atoms (Bellemare et al. 2017); by K quantiles (Dabney et al. 2018a); or by
+    the quantiles of any fractions (Dabney et al. 2018b)."""
+    size: int = 1
+    """K, of c51 and qr."""
+    low: float = 0.0
+    """The lowest atom, of c51."""
+    high: float = 0.0
+    """The highest atom, of c51."""
+
+
+EXPECTED = Head()
+
+
+@keras.saving.register_keras_serializable("rlkit")
+class Expectation(keras.layers.Layer):
+    """Means [B, A] of returns whose K atoms lie evenly between two numbers, from their logits [B, A, K]."""
+
+    def __init__(self, low: float, high: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.low, self.high = low, high
+
+    def call(self, logits: keras.KerasTensor) -> keras.KerasTensor:
+        atoms = np.linspace(self.low, self.high, logits.shape[-1], dtype=np.float32)
+        return keras.ops.sum(keras.ops.softmax(logits) * atoms, axis=-1)
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "low": self.low, "high": self.high}
+
+
+def midpoints(count: int) -> np.ndarray:
+    """(k + 1/2) / count for k from 0: the fractions that stand for equal parts of [0, 1], [count] float32."""
+    return (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)
+
+
+MIDPOINTS = 32
+"""Fractions whose quantiles' mean is an action's value by the head iqn (K in Dabney et al. 2018b, section 4)."""
+
+COSINES = 64
+"""Cosines that a fraction is embedded by (n there)."""
+
+EMBEDDING = "fraction_embedding"
+"""Name of the layer that embeds fractions."""
+
+
+def cosines(fractions: Any) -> Any:  # noqa: ANN401 - arrays or tensors
+    """cos(pi i tau) for i from 0, [..., COSINES] of [...]."""
+    return keras.ops.cos(np.arange(COSINES, dtype=np.float32) * np.float32(np.pi) * fractions[..., None])
+
+
+@keras.saving.register_keras_serializable("rlkit")
+class FractionEmbedding(keras.layers.Layer):
+    """Features [B, D] times what fractions tau [B, N] are embedded as: a row for each, [B N, D].
+
+    phi_j(tau) = ReLU(sum_i cos(pi i tau) w_ij + b_j): Dabney et al. 2018b, "Implicit quantile networks for
+    distributional reinforcement learning", equation 4. Without fractions, for `midpoints` of `MIDPOINTS`.
+    """
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:  # noqa: ANN401 - of any Keras layer
+        super().__init__(autocast=False, **kwargs)  # of few bits, a fraction would be another one
+        self.seed = seed
+
+    def build(self, features_shape: tuple[int, ...], fractions_shape: tuple[int, ...] | None = None) -> None:
+        del fractions_shape
+        initializer = keras.initializers.LecunUniform(seed=self.seed)
+        self.kernel = self.add_weight(shape=(COSINES, features_shape[-1]), initializer=initializer, name="kernel")
+        self.bias = self.add_weight(shape=(features_shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, features: keras.KerasTensor, fractions: keras.KerasTensor | None = None) -> keras.KerasTensor:
+        waves = cosines(midpoints(MIDPOINTS)[None] if fractions is None else fractions)  # [1 or B, N, COSINES]
+        kernel, bias, waves, features = (
+            keras.ops.cast(part, self.compute_dtype) for part in (self.kernel, self.bias, waves, features)
+        )
+        rows = features[:, None] * keras.ops.relu(keras.ops.matmul(waves, kernel) + bias)  # [B, N, D]
+        return keras.ops.reshape(rows, (-1, self.kernel.shape[1]))
+
+    def compute_output_shape(
+        self, features_shape: tuple[int, ...], fractions_shape: tuple[int, ...] | None = None
+    ) -> tuple[int | None, ...]:
+        del fractions_shape
+        return None, features_shape[-1]
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("rlkit")
+class MidpointMean(keras.layers.Layer):
+    """Means [B, A] of the quantiles of `MIDPOINTS` fractions, a row for each, [B MIDPOINTS, A]."""
+
+    def call(self, quantiles: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.ops.mean(keras.ops.reshape(quantiles, (-1, MIDPOINTS, quantiles.shape[-1])), axis=1)
+
+    def compute_output_shape(self, quantiles_shape: tuple[int, ...]) -> tuple[int | None, ...]:
+        return None, quantiles_shape[-1]
 
 
 NARROW = 4
@@ -75,6 +175,7 @@ def q_network(  # noqa: PLR0913 - what an agent's fields say of its network
     *,
     hidden: Sequence[int] = (64, 64),
     dueling: bool = False,
+    head: Head = EXPECTED,
     layer_norm: bool = False,
     lstm_units: int = 0,
     precision: str = "float32",
@@ -92,6 +193,7 @@ def q_network(  # noqa: PLR0913 - what an agent's fields say of its network
         actions: number of actions A.
         hidden: units of each hidden layer H.
         dueling: separate streams for value and advantage.
+        head: how returns are described; their means are the values, and `distribution` tells the rest.
         layer_norm: normalise each hidden layer before its ReLU (Ba, Kiros and Hinton 2016).
         lstm_units: units of a long short-term memory; 0: none.
         precision: Keras' dtype policy of the hidden layers; weights, memory and values are float32 whatever it is.
@@ -100,15 +202,15 @@ def q_network(  # noqa: PLR0913 - what an agent's fields say of its network
     Raises:
         UserError: for any other observation space.
     """
-    seeds = _seeds(seed, 2 * len(hidden) + 4)
+    seeds = _seeds(seed, 2 * len(hidden) + 5)
     inputs, x = observation_input(observation_space)
     if len(x.shape) != 2:
         x = keras.layers.Reshape((math.prod(x.shape[1:]),), name="flat")(x)  # [B, D]
-    head = partial(q_head, dueling=dueling, layer_norm=layer_norm, precision=precision)
+    behind = partial(q_head, dueling=dueling, layer_norm=layer_norm, head=head, precision=precision)
     if not lstm_units:
-        return keras.Model(inputs, head(x, actions, hidden, seeds), name="q_network")
+        return keras.Model(inputs, behind(x, actions, hidden, seeds), name="q_network")
     memory, remembered, x = lstm_step(x, lstm_units, next(seeds), next(seeds))
-    return keras.Model([inputs, memory], [head(x, actions, hidden, seeds), remembered], name="q_network")
+    return keras.Model([inputs, memory], [behind(x, actions, hidden, seeds), remembered], name="q_network")
 
 
 FILTERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -124,6 +226,7 @@ def nature_cnn(
     *,
     hidden: Sequence[int] = (512,),
     dueling: bool = False,
+    head: Head = EXPECTED,
     precision: str = "float32",
     seed: int = 0,
 ) -> keras.Model:
@@ -145,6 +248,7 @@ def nature_cnn(
         actions: number of actions A.
         hidden: units of each dense layer behind the convolutions; 512 in the paper.
         dueling: separate streams for value and advantage.
+        head: how returns are described; their means are the values, and `distribution` tells the rest.
         precision: Keras' dtype policy of the convolutions and hidden layers; weights and values are float32.
         seed: the weights are a function of it.
 
@@ -159,7 +263,7 @@ def nature_cnn(
             f"the observation space {observation_space} is no picture for the network nature-cnn: a Box of shape "
             f"[H, W], [H, W, C] or [F, H, W] is, with H and W at least {SMALLEST}"
         )
-    seeds = _seeds(seed, len(FILTERS) + 2 * len(hidden) + 2)
+    seeds = _seeds(seed, len(FILTERS) + 2 * len(hidden) + 3)
     inputs, x = observation_input(observation_space)
     if len(shape) == 2:
         x = keras.layers.Reshape((*shape, 1), name="one_channel")(x)
@@ -168,7 +272,7 @@ def nature_cnn(
     for i, (filters, side, stride) in enumerate(FILTERS):
         x = convolution(x, filters, side, stride, next(seeds), precision, f"convolution_{i}")
     x = keras.layers.Flatten(dtype=precision, name="flat")(x)  # [B, D]
-    values = q_head(x, actions, hidden, seeds, dueling=dueling, precision=precision)
+    values = q_head(x, actions, hidden, seeds, dueling=dueling, head=head, precision=precision)
     return keras.Model(inputs, values, name="nature_cnn")
 
 
@@ -187,7 +291,7 @@ def convolution(
     return layer(x)
 
 
-def q_head(
+def q_head(  # noqa: PLR0913 - as many as a network has
     x: keras.KerasTensor,
     actions: int,
     hidden: Sequence[int],
@@ -195,9 +299,14 @@ def q_head(
     *,
     dueling: bool,
     layer_norm: bool = False,
+    head: Head = EXPECTED,
     precision: str = "float32",
 ) -> keras.KerasTensor:
-    """The value of each action, [B, A] float32, by hidden layers on features [B, D]; as `q_network` describes them."""
+    """The value of each action, [B, A] float32, by hidden layers on features [B, D]; as `q_network` describes them.
+
+    It comes from a layer called "q_values". With c51 and qr its input are logits or quantiles, [B, A, K]. With iqn the
+    features are embedded before the last hidden layer, and its input are the quantiles of the midpoints, [B N, A].
+    """
 
     def dense(units: int, name: str, dtype: str = "float32", activation: str | None = None) -> keras.layers.Dense:
         initializer = keras.initializers.GlorotUniform(seed=next(seeds))
@@ -211,17 +320,48 @@ def q_head(
         x = keras.layers.LayerNormalization(epsilon=1e-6, dtype=precision, name=f"{name}_norm")(x)
         return keras.layers.ReLU(dtype=precision, name=f"{name}_relu")(x)
 
-    for i, units in enumerate(hidden[:-1] if dueling and hidden else hidden):
+    def last(x: keras.KerasTensor, rows: int, name: str) -> keras.KerasTensor:
+        x = dense(rows * head.size, name)(x)  # [B, A K]
+        return keras.layers.Reshape((rows, head.size), name=f"{name}_of_actions")(x) if several else x
+
+    several = head.kind in ("c51", "qr")
+    outcome = "q_values" if head.kind == "expected" else "returns"
+    for i, units in enumerate(hidden[:-1]):
         x = hidden_layer(x, units, f"hidden_{i}")  # [B, H]
+    if head.kind == "iqn":
+        x = FractionEmbedding(next(seeds), dtype=precision, name=EMBEDDING)(x)  # [B N, H], and so all that follows
     if not dueling:
-        return dense(actions, "q_values")(x)  # [B, A]
-    value, advantages = x, x
-    if hidden:
-        value = hidden_layer(x, hidden[-1], "value_hidden")  # [B, H]
-        advantages = hidden_layer(x, hidden[-1], "advantage_hidden")  # [B, H]
-    value = dense(1, "value")(value)  # [B, 1]
-    advantages = dense(actions, "advantages")(advantages)  # [B, A]
-    return Dueling(name="q_values")(value, advantages)  # [B, A]
+        if hidden:
+            x = hidden_layer(x, hidden[-1], f"hidden_{len(hidden) - 1}")  # [B, H]
+        x = last(x, actions, outcome)  # [B, A] or [B, A, K]
+    else:
+        value, advantages = x, x
+        if hidden:
+            value = hidden_layer(x, hidden[-1], "value_hidden")  # [B, H]
+            advantages = hidden_layer(x, hidden[-1], "advantage_hidden")  # [B, H]
+        value = last(value, 1, "value")  # [B, 1] or [B, 1, K]
+        advantages = last(advantages, actions, "advantages")
+        x = Dueling(name=outcome)(value, advantages)  # [B, A] or [B, A, K]
+    if head.kind == "c51":
+        return Expectation(head.low, head.high, name="q_values")(x)  # [B, A]
+    if head.kind == "qr":
+        return keras.layers.GlobalAveragePooling1D("channels_first", name="q_values")(x)  # [B, A]
+    return MidpointMean(name="q_values")(x) if head.kind == "iqn" else x  # [B, A]
+
+
+def distribution(network: keras.Model) -> keras.Model:
+    """The network, with the same weights in the same order, up to what its values are the means of.
+
+    Of c51 and qr: from observations to logits or quantiles, [B, A, K]. Of iqn: from observations and fractions, [B, N],
+    to their quantiles, [B N, A].
+    """
+    returns = network.get_layer("q_values").input
+    if not any(layer.name == EMBEDDING for layer in network.layers):
+        return keras.Model(network.inputs, returns)
+    embedding = network.get_layer(EMBEDDING)
+    features, behind = embedding.input, keras.Model(embedding.output, returns)
+    fractions = keras.Input((None,), name="fractions")
+    return keras.Model([*network.inputs, fractions], behind(embedding(features, fractions)))
 
 
 def lstm_step(
@@ -277,6 +417,7 @@ def minatar_cnn(
     *,
     hidden: Sequence[int] = (128,),
     dueling: bool = False,
+    head: Head = EXPECTED,
     precision: str = "float32",
     seed: int = 0,
 ) -> keras.Model:
@@ -294,6 +435,7 @@ def minatar_cnn(
         actions: number of actions A.
         hidden: units of each dense layer behind the convolution; 128 in the paper.
         dueling: separate streams for value and advantage.
+        head: how returns are described; their means are the values, and `distribution` tells the rest.
         precision: Keras' dtype policy of the convolutions and hidden layers; weights and values are float32.
         seed: the weights are a function of it.
 
@@ -306,9 +448,9 @@ def minatar_cnn(
             f"the observation space {observation_space} is no grid for the network minatar-cnn: a Box of shape "
             "[H, W, C] is, with H and W at least 3"
         )
-    seeds = _seeds(seed, 2 * len(hidden) + 3)
+    seeds = _seeds(seed, 2 * len(hidden) + 4)
     inputs, x = observation_input(observation_space)
     x = convolution(x, 16, 3, 1, next(seeds), precision, "convolution")
     x = keras.layers.Flatten(dtype=precision, name="flat")(x)  # [B, D]
-    values = q_head(x, actions, hidden, seeds, dueling=dueling, precision=precision)
+    values = q_head(x, actions, hidden, seeds, dueling=dueling, head=head, precision=precision)
     return keras.Model(inputs, values, name="minatar_cnn")

@@ -33,6 +33,8 @@ class Purpose(IntEnum):
     SPLIT = 14
     TEXT = 15
     SHAPES = 16
+    NOISE = 17
+    FRACTIONS = 18
 
 
 _PURPOSES = 64

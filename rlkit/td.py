@@ -1,8 +1,8 @@
 """Temporal-difference learning as pure functions: no state, no networks, one idea each.
 
-Letters: B batch, A actions. Times: `_tm1` is the step that is learned about, `_t` the one after it. A transition's
-`discount_t` is gamma^n, also where the episode was truncated, and 0 where it terminated: so no function here
-needs to know about episode ends or n-step returns.
+Letters: B batch, A actions, K atoms, N and M quantiles. Times: `_tm1` is the step that is learned about, `_t` the one
+after it. A transition's `discount_t` is gamma^n, also where the episode was truncated, and 0 where it terminated: so no
+function here needs to know about episode ends or n-step returns.
 """
 
 from __future__ import annotations
@@ -15,6 +15,12 @@ import tensorflow as tf
 def select(q: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """The value of the given action in each row: [B, A] and [B] integers to [B]."""
     return tf.reduce_sum(q * tf.one_hot(actions, q.shape[-1], dtype=q.dtype), axis=-1)
+
+
+def select_returns(returns: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+    """What describes the return of the given action in each row: [B, A, K] and [B] integers to [B, K]."""
+    chosen = tf.one_hot(actions, returns.shape[1], dtype=returns.dtype)[:, :, None]  # [B, A, 1]
+    return tf.reduce_sum(returns * chosen, axis=1)
 
 
 def q_learning_target(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor) -> tf.Tensor:
@@ -65,6 +71,57 @@ def huber(td_error: tf.Tensor, delta: float = 1.0) -> tf.Tensor:
 def squared(td_error: tf.Tensor) -> tf.Tensor:
     """Half the square, elementwise, so that its gradient is the TD error."""
     return 0.5 * td_error**2
+
+
+def categorical_target(
+    r_t: tf.Tensor, discount_t: tf.Tensor, probabilities_t: tf.Tensor, atoms: tf.Tensor
+) -> tf.Tensor:
+    """Probabilities of r_t + discount_t Z on the atoms: each mass is shared between the two atoms nearest to it.
+
+    m_i = sum_j [1 - |clip(r_t + discount_t z_j) - z_i| / distance] p_j, the bracket cut to [0, 1]. Bellemare, Dabney
+    and Munos 2017, "A distributional perspective on reinforcement learning", equation 7 and algorithm 1.
+
+    Args:
+        r_t: reward, or discounted sum of n rewards, [B].
+        discount_t: discount of the later return, 0 where the episode terminated, [B].
+        probabilities_t: of the later return Z, [B, K].
+        atoms: z, evenly spaced from the lowest, [K], at least 2.
+
+    Returns:
+        Targets, [B, K].
+    """
+    moved = tf.clip_by_value(r_t[:, None] + discount_t[:, None] * atoms, atoms[0], atoms[-1])  # [B, K]
+    distance = (atoms[-1] - atoms[0]) / (atoms.shape[0] - 1)
+    shares = 1.0 - tf.abs(moved[:, None, :] - atoms[:, None]) / distance  # [B, K, K]
+    return tf.reduce_sum(tf.maximum(shares, 0.0) * probabilities_t[:, None, :], axis=-1)
+
+
+def categorical_loss(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Divergence of predicted from target probabilities, sum_i m_i (log m_i - log p_i): [B, K] each to [B].
+
+    The cross-entropy of Bellemare et al. 2017, algorithm 1, less the target's own entropy, which has no gradient: so it
+    is 0 where they agree, and what Hessel et al. 2018, "Rainbow", takes as priority.
+    """
+    return tf.reduce_sum(tf.math.xlogy(target, target) - target * tf.nn.log_softmax(logits), axis=-1)
+
+
+def quantile_loss(quantiles: tf.Tensor, fractions: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """sum_i mean_j |tau_i - [u_ij < 0]| huber(u_ij), with u_ij = target_j - quantile_i.
+
+    Dabney et al. 2018a, "Distributional reinforcement learning with quantile regression", equation 10; Dabney et al.
+    2018b, "Implicit quantile networks for distributional reinforcement learning", equation 3; kappa is 1.
+
+    Args:
+        quantiles: predicted, [B, N].
+        fractions: tau that they are the quantiles of, [N] or [B, N].
+        target: samples or quantiles of the target, [B, M].
+
+    Returns:
+        Losses, [B].
+    """
+    error = target[:, None, :] - quantiles[:, :, None]  # [B, N, M]
+    asymmetry = tf.abs(fractions[..., None] - tf.cast(error < 0.0, error.dtype))  # [B, N, M]
+    return tf.reduce_sum(tf.reduce_mean(asymmetry * huber(error), axis=-1), axis=-1)
 
 
 def weighted(losses: tf.Tensor, weight: tf.Tensor | tuple[()]) -> tf.Tensor:

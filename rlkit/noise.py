@@ -1,0 +1,73 @@
+"""Noisy networks. Fortunato et al. 2018, "Noisy networks for exploration": learned noise in place of dithered actions.
+
+The means are the weights of an ordinary network; the sizes of the noise stand behind them in a tuple. So whatever reads
+the network alone, as evaluations and exports do, has the means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rlkit.exploration import normal
+from rlkit.seeding import Purpose, generator
+
+SIZE = 0.5
+"""sigma_0: the noise's size at first, times the square root of a layer's inputs. Section 3.2; Hessel et al. 2018."""
+
+
+class FactorisedNoise:
+    """Factorised Gaussian noise in the dense layers of a network.
+
+    Args:
+        network: of which all `keras.layers.Dense` get noise; convolutions have none.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        place = {variable.path: i for i, variable in enumerate(network.trainable_variables)}
+        layers = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+        self.places = [(place[layer.kernel.path], place[layer.bias.path]) for layer in layers]
+        """Of each layer's kernel and bias among the network's weights."""
+        self.shapes = [tuple(layer.kernel.shape) for layer in layers]
+        self.weights = len(network.trainable_variables)
+        self.draws = sum(inputs + outputs for inputs, outputs in self.shapes)
+        """Random bits of one draw of the noise."""
+
+    def begin(self, network: keras.Model, seed: int) -> list[np.ndarray]:
+        """Set the means to U[-1/sqrt(p), 1/sqrt(p)] with p a layer's inputs; the noise's sizes, sigma_0 / sqrt(p).
+
+        Section 3.2. The network is one like that which the noise was made for.
+
+        Returns:
+            Sizes of each kernel, [p, q], and bias, [q].
+        """
+        random, sizes = generator(seed, Purpose.PARAMETERS), []
+        for places, (p, q) in zip(self.places, self.shapes, strict=True):
+            for place, shape in zip(places, ((p, q), (q,)), strict=True):
+                mean = random.uniform(-1 / math.sqrt(p), 1 / math.sqrt(p), shape)
+                network.trainable_variables[place].assign(mean.astype(np.float32))
+                sizes.append(np.full(shape, SIZE / math.sqrt(p), np.float32))
+        return sizes
+
+    def perturbed(self, weights: Sequence[tf.Tensor], bits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The network's weights mu + sigma epsilon, with epsilon_ij = f(e_i) f(e_j) for a kernel and f(e_j) for a bias.
+
+        f(x) = sgn(x) sqrt(|x|) of independent standard normal e. Equations 10 and 11.
+
+        Args:
+            weights: means of all weights, then sizes as `begin` returns them.
+            bits: random, [draws] uint32.
+        """
+        drawn = normal(bits)
+        drawn = tf.sign(drawn) * tf.sqrt(tf.abs(drawn))
+        parts = tf.split(drawn, [side for shape in self.shapes for side in shape])
+        found, sizes = list(weights[: self.weights]), weights[self.weights :]
+        for i, (kernel, bias) in enumerate(self.places):
+            e_in, e_out = parts[2 * i], parts[2 * i + 1]
+            found[kernel] += sizes[2 * i] * (e_in[:, None] * e_out)
+            found[bias] += sizes[2 * i + 1] * e_out
+        return tuple(found)
