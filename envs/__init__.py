@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -85,7 +86,14 @@ MODELS = (
 REFUSALS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError, LookupError)
 """How an env that is made refuses its arguments."""
 
-EXTRAS = {"box2d": "box2d", "minatar": "minatar", "pygame": "video"}
+EXTRAS = {
+    "box2d": "box2d",
+    "minatar": "minatar",
+    "pygame": "video",
+    "ale_py": "atari",
+    "cv2": "atari",
+    "opencv": "atari",
+}
 """Which extra of rlkit installs a module that an env imports."""
 
 
@@ -109,9 +117,13 @@ def find(env: str) -> EnvSpec:
         raise UserError("no env is given: name one with --env, such as CartPole-v1")
     name = _imported(env)
     if name not in gymnasium.registry:
+        _register_games(name)
+    if name not in gymnasium.registry:
         raise unknown("env", name, names())
     spec = gymnasium.registry[name]
     try:
+        if spec.entry_point == GAME:
+            spec = _game(spec)
         _creator(spec)
     except gymnasium.error.DeprecatedEnv as error:
         raise UserError(f"env {name!r} is retired: {error}") from None
@@ -121,6 +133,36 @@ def find(env: str) -> EnvSpec:
         hint = f"install rlkit with the extra {extra!r}" if extra else str(error)
         raise UserError(f"env {name!r} needs a package that is not installed: {hint}") from None
     return spec
+
+
+GAME = "ale_py.env:AtariEnv"
+"""What ale-py registers its games as."""
+
+
+def _register_games(name: str) -> None:
+    """Have ale-py register its games, where an id looks like one of them; UserError if it is not installed."""
+    if not name.startswith("ALE/") and "NoFrameskip-v" not in name:
+        return
+    try:
+        gymnasium.register_envs(importlib.import_module("ale_py"))
+    except ImportError:
+        raise UserError(
+            f"env {name!r} needs a package that is not installed: install rlkit with the extra 'atari'"
+        ) from None
+
+
+def _game(spec: EnvSpec) -> EnvSpec:
+    """The spec of a game of ale-py's, preprocessed: its version says how, and arguments may say otherwise."""
+    kwargs = {"game": spec.kwargs["game"]}
+    if not spec.kwargs["repeat_action_probability"]:
+        kwargs["preprocessing"] = "mnih2015"
+    return dataclasses.replace(
+        spec,
+        entry_point="rlkit.envs.atari:make",
+        vector_entry_point="rlkit.envs.atari:AtariVector",
+        kwargs=kwargs,
+        max_episode_steps=27_000,  # half an hour of play
+    )
 
 
 def _imported(env: str) -> str:

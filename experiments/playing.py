@@ -32,7 +32,7 @@ def play(file: Path, env: str, env_args: Mapping[str, Scalar], episodes: int, se
     envs.find(env)
     num_envs = min(episodes, MOST_ENVS)
     policy = LiteRTPolicy(file, num_envs)
-    vector = make_vector(env, env_args, num_envs, "sync")
+    vector = make_vector(env, env_args, num_envs, "resettable")
     try:
         shape = vector.single_observation_space.shape
         if shape != policy.shape:

@@ -23,7 +23,7 @@ LARGEST = 100_000
 
 def model_of(env: str, env_args: Mapping[str, Scalar], gamma: float) -> FiniteMDP | None:
     """The model of an env, or None where it has none, or one that is too large or not fit for this discount."""
-    made = gymnasium.make(env, **cast("dict[str, Any]", dict(env_args)))
+    made = gymnasium.make(envs.find(env), **cast("dict[str, Any]", dict(env_args)))
     try:
         space = made.observation_space
         if not envs.has_model(made) or not isinstance(space, spaces.Discrete) or space.n > LARGEST:

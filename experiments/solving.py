@@ -133,7 +133,7 @@ def make(env: str, env_args: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
             there = ", ".join(sorted(takes)) or "none"
             raise UserError(f"env {env!r} takes no argument {name!r}: it takes {there}")
     try:
-        return gymnasium.make(env, **env_args)
+        return gymnasium.make(envs.find(env), **env_args)
     except (gymnasium.error.Error, ImportError, TypeError, ValueError, KeyError, AssertionError) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in env_args.items())
         raise UserError(f"env {env!r} cannot be made{' with ' + given if given else ''}: {error}") from error

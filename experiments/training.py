@@ -28,6 +28,7 @@ from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.regret import Regret, model_of
 from rlkit.experiments.saying import Say, labelled, silent
+from rlkit.frames import FrameReplay
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
 from rlkit.profiling import Profiler
@@ -38,7 +39,7 @@ from rlkit.run import AnyRun, RunDirectory
 from rlkit.sequences import SequenceReplay
 from rlkit.simulation import Simulator, simulator
 from rlkit.tabular_loop import TabularLoop
-from rlkit.vector import Environments, make_vector
+from rlkit.vector import Environments, make_vector, stacks_frames
 
 if TYPE_CHECKING:
     from rlkit.agents.tabular import Tabular
@@ -60,7 +61,7 @@ class Run(AnyRun):
         Args:
             checkpoint: "best", "last" or a step's number.
         """
-        probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
+        probe = make_vector(self.config.env, self.config.env_args, 1, "resettable")
         try:
             make = agents.agent_class(self.directory.agent)
             agent = make(self.config, probe.single_observation_space, probe.single_action_space)
@@ -83,7 +84,7 @@ class Run(AnyRun):
             return self._litert(num_envs, checkpoint)
         with configure(self.config):
             agent, step = self.agent(checkpoint)
-            probe = make_vector(self.config.env, self.config.env_args, 1, "sync")
+            probe = make_vector(self.config.env, self.config.env_args, 1, "resettable")
             policy = compile_policy(agent, probe.single_observation_space, num_envs)
             probe.close()
         return policy, step
@@ -114,7 +115,7 @@ class Run(AnyRun):
         """
         num_envs = min(episodes, EVALUATION_ENVS)
         policy, step = self.policy(num_envs, checkpoint, runtime)
-        vector = make_vector(self.config.env, self.config.env_args, num_envs, "sync")
+        vector = make_vector(self.config.env, self.config.env_args, num_envs, "resettable")
         try:
             with configure(self.config):
                 result = evaluate(policy, vector, episodes, seed, step=step)
@@ -232,6 +233,10 @@ def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
         against = f"vectorization is {c.vectorization}"
     elif remembers(c):
         against = "network is lstm"
+    elif isinstance(c, ReplayConfig) and c.priority_exponent:
+        against = "priority_exponent is above 0"
+    elif isinstance(c, ReplayConfig) and c.overlap:
+        against = "overlap is on"
     elif envs.twin(c.env, c.env_args) is None:
         arguments = f" with {c.env_args}" if c.env_args else ""
         against = f"env {c.env!r}{arguments} is not there as tensor functions"
@@ -254,7 +259,8 @@ def make_replay(config: ReplayConfig, space: gymnasium.Space[Any]) -> Replay:
     c = config
     if isinstance(c, DQNConfig) and remembers(c):
         return SequenceReplay(c.buffer_size, c.num_envs, space, c.gamma, c.burn_in, c.sequence_length)
-    return Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma)
+    make = FrameReplay if stacks_frames(c.env, c.env_args) else Replay
+    return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent)
 
 
 def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> Run:
@@ -332,7 +338,7 @@ class _Session(contextlib.ExitStack):
             self.enter_context(configure(c))
             compiled = looping(c)[0] == "compiled"
             self.twin = envs.twin(c.env, c.env_args) if compiled else None
-            vector = make_vector(c.env, c.env_args, *((1, "sync") if compiled else (c.num_envs, c.vectorization)))
+            vector = make_vector(c.env, c.env_args, *((1, "resettable") if compiled else (c.num_envs, c.vectorization)))
             self.callback(vector.close)
             space = vector.single_observation_space
             chains = compiled and isinstance(c, TabularConfig)
@@ -454,7 +460,7 @@ class _Session(contextlib.ExitStack):
         if not c.eval_interval:
             return None
         num_envs = min(c.eval_episodes, EVALUATION_ENVS)
-        vector = make_vector(c.env, c.env_args, num_envs, "sync")
+        vector = make_vector(c.env, c.env_args, num_envs, "resettable")
         self.callback(vector.close)
         policy = compile_policy(self.agents[0], vector.single_observation_space, num_envs)
         return lambda step: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=step, step=step)

@@ -246,6 +246,8 @@ class ReplayProgram(Program):
         carry, action, outcome = self.act(carry, seed, env_key)
         c, n = self.config, self.num_envs
         step = carry.counts[0]
+        if c.clip_reward:
+            outcome = outcome._replace(reward=tf.clip_by_value(outcome.reward, -1.0, 1.0))
         rows = self.layout.pack(observation, action, outcome)[None]  # [1, N, D]
         at = tf.cast((step // n - 1) % self.rows, tf.int32)
         carry = carry._replace(memory=xla.dynamic_update_slice(carry.memory, rows, tf.stack([at, 0, 0])))
@@ -257,7 +259,11 @@ class ReplayProgram(Program):
             bits = draws(seed, Purpose.REPLAY, carry.counts[1] + i, [c.gradient_steps, c.batch_size])
             batches = self._sample(memory, step, bits)  # [K, B, ...]
             agent, metrics, _ = update_round(
-                self.agent, agent, lambda k: Transition(*(part[k] for part in batches)), c.gradient_steps, carry.clock
+                self.agent,
+                agent,
+                lambda k: tf.nest.map_structure(lambda part: part[k], batches),
+                c.gradient_steps,
+                carry.clock,
             )
             return i + 1, agent, self.measure(measured, metrics), memory
 

@@ -122,6 +122,32 @@ class ReplayConfig(TrainConfig):
     learning_starts: int = option(1_000, "Steps before the first update.", low=0, group="agent")
     train_interval: int = option(4, "Steps between two rounds of updates.", low=1, group="agent")
     gradient_steps: int = option(1, "Updates a round (K).", low=1, high=10_000, group="agent")
+    clip_reward: bool = option(
+        False, "Learn from rewards cut to [-1, 1] (Mnih et al. 2015); returns stay the env's.", group="agent"
+    )
+    priority_exponent: float = option(
+        0.0,
+        "Draw transitions in proportion to their last error to this power, alpha (Schaul et al. 2016); 0: uniformly.",
+        low=0,
+        high=1,
+        group="agent",
+    )
+    importance_exponent: float = option(
+        0.4,
+        "Exponent of the weights that undo such draws' preference at the start, beta.",
+        low=0,
+        high=1,
+        group="agent",
+    )
+    importance_duration: int = option(
+        1_000_000, "Steps of the straight line of importance_exponent to 1.", low=1, group="agent"
+    )
+    overlap: bool = option(
+        False,
+        "Compute a round of updates while the envs make their next step; the result is a function of this choice, not "
+        "of what is faster.",
+        group="agent",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

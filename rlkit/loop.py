@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import gymnasium
@@ -65,16 +66,17 @@ class Program:
         self.traces = 0
         lead = [c.gradient_steps, c.batch_size]
         specs = replay.specs(lead)
-        network = getattr(agent, "q", None)
+        prioritized = replay.priorities is not None
+        network = None if getattr(agent, "noisy", False) else getattr(agent, "q", None)
         forward = numpy_forward(network) if network is not None and replay.num_envs == 1 else None
 
         @tf.function(input_signature=[*tf.nest.flatten(specs), COUNTS], jit_compile=c.jit, autograph=False)
         def learn(*arguments: tf.Tensor) -> list[tf.Tensor]:
             self.traces += 1
             *parts, now = arguments
-            metrics, _ = agent.learn(tf.nest.pack_sequence_as(specs, parts), Clock(now[0], now[1]))
+            metrics, priorities = agent.learn(tf.nest.pack_sequence_as(specs, parts), Clock(now[0], now[1]))
             weights = [tf.identity(w) for w in network.trainable_weights] if network and forward else []
-            return [tf.stack(list(metrics.values())), *weights]
+            return [tf.stack(list(metrics.values())), *([priorities] if prioritized else []), *weights]
 
         @tf.function(input_signature=[COUNT], jit_compile=True, autograph=False)
         def draw(first: tf.Tensor) -> tf.Tensor:
@@ -89,6 +91,8 @@ class Program:
         self._act, self._draw = self._acting(agent, space, replay.num_envs), call_flat(draw.get_concrete_function())
         self._drawn_from, self._drawn = -1, np.zeros(0, np.uint32)
         self._actor = HostActor(cast("EpsilonGreedyAgent", agent), forward) if forward else None
+        self._config = c
+        self._device = tf.nest.flatten(agent.state())[0].device
 
     def _acting(self, agent: Agent, space: gymnasium.Space[Any], num_envs: int) -> BehaviourPolicy:
         """The agent's behaviour policy, compiled."""
@@ -109,15 +113,23 @@ class Program:
         """Actions of the behaviour policy, [N] int32."""
         return (self._actor.act if self._actor else self._act)(observations, step, episode)
 
+    def _importance(self, step: int) -> float:
+        """Beta by the clock."""
+        c = self._config
+        return c.importance_exponent + (1.0 - c.importance_exponent) * min(step / c.importance_duration, 1.0)
+
     def learn(self, replay: Replay, number: int, step: int, episode: int) -> np.ndarray:
         """Round `number` of K updates; the metrics, in the order of the agent's."""
         first = number - number % self.DRAWS
         if first != self._drawn_from:
             self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
-        batch = replay.sample(self._drawn[number - first])
-        metrics, *weights = self._learn(*map(tf.constant, tf.nest.flatten(batch)), counts(step, episode))
+        batch = replay.sample(self._drawn[number - first], self._importance(step))
+        with tf.device(self._device):  # a thread of its own has no such scope
+            metrics, *others = self._learn(*map(tf.constant, tf.nest.flatten(batch)), counts(step, episode))
+        if replay.priorities:
+            replay.priorities.update(replay.drawn, others.pop(0).numpy())
         if self._actor:
-            self._actor.use(weights)
+            self._actor.use(others)
         values: np.ndarray = metrics.numpy()
         return values
 
@@ -196,11 +208,13 @@ class SteppingLoop(AgentLoop):
         self._summed = 0
 
     def _step(self, actions: np.ndarray) -> Step:
-        """Act in every env and count."""
-        result = self.envs.step(actions)
+        """Act in every env."""
+        return self.envs.step(actions)
+
+    def _count(self, result: Step) -> None:
+        """Steps, episodes and returns."""
         self._account(result.reward, result.terminated | result.truncated, result.valid)
         self.step += int(np.count_nonzero(result.valid))
-        return result
 
     def _measure(self, values: np.ndarray) -> None:
         """Add a round's metrics; UserError if its loss is not finite."""
@@ -283,6 +297,8 @@ class HostLoop(SteppingLoop):
         super().__init__(agent, envs, agent.config.gradient_steps, checkpointer, evaluate, observers)
         self.replay = replay
         self.program = self._program()
+        self._owed = 0  # rounds of updates that the next step of the envs is to overlap with
+        self._beside = ThreadPoolExecutor(1) if agent.config.overlap else None
 
     def _program(self) -> Program:
         return Program(self.agent, self.envs.observation_space, self.replay)
@@ -292,14 +308,43 @@ class HostLoop(SteppingLoop):
         c = self.config
         observation, before = self.envs.observation, self.step
         actions = self.program.act(observation, self.step, self.episode)
-        self.replay.add(observation, actions, self._step(actions))
+        learning = self._beside.submit(self._learn, self._owed) if self._beside and self._owed else None
+        result = self._step(actions)
+        if learning:
+            for values in learning.result():
+                self._measure(values)
+        self._count(result)
+        if c.clip_reward:
+            result = result._replace(reward=np.clip(result.reward, -1.0, 1.0))
+        self.replay.add(observation, actions, result)
         due = self.step // c.train_interval - before // c.train_interval
-        if due and self.step >= c.learning_starts and self.replay.usable().any():
-            for _ in range(due):
-                if self.profiler:
-                    self.profiler.round(self.rounds)
-                self._measure(self.program.learn(self.replay, self.rounds, self.step, self.episode))
+        self._owed = due if self.step >= c.learning_starts and self.replay.usable().any() else 0
+        if self._owed and not self._beside:
+            for values in self._learn(self._owed):
+                self._measure(values)
         return True
+
+    def _learn(self, rounds: int) -> list[np.ndarray]:
+        """Some rounds of updates; the metrics of each."""
+        measured = []
+        for number in range(self.rounds, self.rounds + rounds):
+            if self.profiler:
+                self.profiler.round(number)
+            measured.append(self.program.learn(self.replay, number, self.step, self.episode))
+        return measured
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        counters, state = super()._state()
+        return counters | {"owed": self._owed}, state | {f"replay.{k}": v for k, v in self.replay.state().items()}
+
+    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
+        self._owed = counters.get("owed", 0)
+        self.replay.restore({k.removeprefix("replay."): v for k, v in state.items() if k.startswith("replay.")})
+        super()._restore(counters, state, report)
+
+    def _start_episodes(self) -> None:
+        super()._start_episodes()
+        self.replay.cut()
 
 
 def restore_envs(envs: Environments, state: Arrays, report: Callable[[str], None]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from rlkit import envs
 from rlkit.config import Scalar
 from rlkit.errors import UserError
 from rlkit.evaluation import Policy, begin
@@ -308,7 +309,7 @@ def _make(env: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium's, where the env does not render rgb_array
-            return gymnasium.make(env, disable_env_checker=True, **arguments)
+            return gymnasium.make(envs.find(env), disable_env_checker=True, **arguments)
     except TypeError as error:
         raise UserError(f"{env} cannot be drawn, it refuses its arguments {arguments}: {error}") from error
 

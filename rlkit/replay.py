@@ -1,4 +1,4 @@
-"""Uniform replay: the last transitions of N envs, allocated once, drawn by given random bits.
+"""Replay: the last transitions of N envs, allocated once, drawn by given random bits, uniformly or by priority.
 
 Each env is a column that is written in order, so that the steps after a transition are the rows after it:
 n-step returns are summed when sampled and stop where the episode ended.
@@ -14,10 +14,12 @@ import gymnasium
 import numpy as np
 import psutil
 import tensorflow as tf
+from numpy.typing import DTypeLike
 
 from rlkit.agent import Transition
 from rlkit.errors import UserError
 from rlkit.networks import observation_dtype
+from rlkit.priorities import Priorities, importance
 from rlkit.vector import Arrays, Step
 
 
@@ -30,6 +32,7 @@ class Replay:
         observation_space: of one env, Box or Discrete.
         n_step: rewards summed before bootstrapping.
         gamma: discount of a step.
+        priority_exponent: draw in proportion to priorities to this power; 0: uniformly.
 
     Raises:
         UserError: if it cannot fit in the memory that is free.
@@ -42,13 +45,17 @@ class Replay:
         observation_space: gymnasium.Space[Any],
         n_step: int = 1,
         gamma: float = 0.99,
+        priority_exponent: float = 0.0,
     ) -> None:
         self.rows, self.num_envs = capacity // num_envs, num_envs
         self.n_step, self.gamma = n_step, gamma
         self.span = n_step
-        """Rows of an env that a draw takes."""
-        shape, dtype = observation_space.shape or (), observation_dtype(observation_space)
-        self.nbytes = self.rows * num_envs * (2 * math.prod(shape) * dtype.itemsize + 4 + 4 + 1 + 1)
+        """Rows of an env that a draw takes, from its first on."""
+        self.lead = 0
+        """Rows before them that it takes too."""
+        kept = self._kept(observation_space)
+        each = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kept.values())
+        self.nbytes = self.rows * num_envs * each + (priority_exponent > 0) * 16 * self.rows * num_envs
         free = psutil.virtual_memory().available
         if self.nbytes > 0.9 * free:
             raise UserError(
@@ -56,34 +63,68 @@ class Replay:
                 f"{size_text(free)} are free: at most {int(0.9 * free * capacity / self.nbytes)} would fit"
             )
         lead = (self.rows, num_envs)
-        self.fields: Arrays = {
-            "observation": np.zeros((*lead, *shape), dtype),
-            "action": np.zeros(lead, np.int32),
-            "reward": np.zeros(lead, np.float32),
-            "terminated": np.zeros(lead, np.bool_),
-            "truncated": np.zeros(lead, np.bool_),
-            "next_observation": np.zeros((*lead, *shape), dtype),
-        }
+        self.fields: Arrays = {name: np.zeros((*lead, *shape), dtype) for name, (shape, dtype) in kept.items()}
         self._flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.fields.items()}
         self.written = np.zeros(num_envs, np.int64)
-        self._fields = list(self.fields.values())
+        self.priorities = Priorities(self.rows * num_envs, priority_exponent) if priority_exponent > 0 else None
+        self.drawn = np.zeros((0, 0), np.int64)
+        """Places of the last draws, [K, B]."""
         self._columns = np.arange(num_envs)
         self._together = True  # every env has written as many rows
 
+    def _kept(self, space: gymnasium.Space[Any]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+        """Shape and dtype of each field of a row."""
+        observation = (space.shape or (), observation_dtype(space))
+        return {
+            "observation": observation,
+            "action": ((), np.int32),
+            "reward": ((), np.float32),
+            "terminated": ((), np.bool_),
+            "truncated": ((), np.bool_),
+            "next_observation": observation,
+        }
+
     def add(self, observation: np.ndarray, action: np.ndarray, step: Step) -> None:
         """Store the valid rows of a step, [N, ...] each."""
-        values = (observation, action, step.reward, step.terminated, step.truncated, step.next_observation)
-        if self._together and step.valid.all():
+        values = (observation, action, step.reward, ~step.bootstraps, step.truncated, step.next_observation)
+        self._write(dict(zip(self.fields, values, strict=True)), step.valid)
+
+    def _write(self, values: Arrays, keep: np.ndarray) -> None:
+        """A row of each env that is kept, [N] bool."""
+        if self._together and keep.all():
             row = int(self.written[0]) % self.rows
-            for field, value in zip(self._fields, values, strict=True):
-                field[row] = value
+            for name, field in self.fields.items():
+                field[row] = values[name]
             self.written += 1
         else:
-            self._together, keep = False, step.valid
-            rows = self.written[keep] % self.rows
-            for field, value in zip(self._fields, values, strict=True):
-                field[rows, self._columns[keep]] = value[keep]
+            self._together = False
+            rows, columns = self.written[keep] % self.rows, self._columns[keep]
+            for name, field in self.fields.items():
+                field[rows, columns] = values[name][keep]
             self.written[keep] += 1
+        if self.priorities:
+            self._open_and_close(self.priorities, self._columns[keep])
+
+    def _open_and_close(self, priorities: Priorities, columns: np.ndarray) -> None:
+        """What can be drawn, and no longer, as some envs have just written a row."""
+        newest = self.written[columns] - 1
+        gone = newest - self.rows + self.lead  # the first of its rows has just been written over
+        priorities.close(self._place(gone, columns)[gone >= 0])
+        whole = newest - (self.span - 1)
+        whole, columns = whole[whole >= 0], columns[whole >= 0]
+        priorities.open(self._openable(self._place(whole, columns)))
+
+    def _openable(self, places: np.ndarray) -> np.ndarray:
+        """Those of some places that a draw can begin with."""
+        return places
+
+    def _place(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Flat places of rows by their count since the beginning."""
+        place: np.ndarray = (row % self.rows) * self.num_envs + column
+        return place
+
+    def cut(self) -> None:
+        """Forget that the next rows would follow the last ones: fresh episodes begin."""
 
     def usable(self) -> np.ndarray:
         """Rows of each env that a draw can begin with: all but the newest span - 1, [N] int64."""
@@ -91,58 +132,97 @@ class Replay:
         usable: np.ndarray = np.maximum(held - (self.span - 1), 0)
         return usable
 
-    def sample(self, bits: np.ndarray) -> Transition:
-        """Uniform draws, with replacement, one for each of the given random numbers.
+    def sample(self, bits: np.ndarray, importance_exponent: float = 1.0) -> Transition:
+        """Draws with replacement, one for each of the given random numbers: uniform ones, or by priority.
 
         Args:
             bits: uniform over all of uint32, [K, B].
+            importance_exponent: beta of the weights that go with priorities.
 
         Returns:
             n-step transitions, [K, B, ...].
         """
-        row, column = self._first(bits)
-        return self._n_step(row, column, (row % self.rows) * self.num_envs + column)
+        if self.priorities is None:
+            row, column = self._first(bits)
+            return self._n_step(row, column)
+        self.drawn, probabilities = self.priorities.draw(bits)
+        row, column = np.divmod(self.drawn, self.num_envs)
+        weight = importance(probabilities, int(self.usable().sum()), importance_exponent)
+        return self._n_step(row, column)._replace(weight=weight)
 
     def specs(self, lead: Sequence[int]) -> Transition:
         """Shapes and dtypes of what is sampled by random bits of shape `lead`."""
-        observation = self.fields["observation"]
-        image = tf.TensorSpec([*lead, *observation.shape[2:]], observation.dtype)
+        shape, dtype = self._seen_shape()
+        image = tf.TensorSpec([*lead, *shape], dtype)
         number = tf.TensorSpec(lead, tf.float32)
-        return Transition(image, tf.TensorSpec(lead, tf.int32), number, number, image)
+        return Transition(
+            image, tf.TensorSpec(lead, tf.int32), number, number, image, number if self.priorities else ()
+        )
+
+    def _seen_shape(self) -> tuple[tuple[int, ...], np.dtype]:
+        field = self.fields["observation"]
+        return field.shape[2:], field.dtype
 
     def _first(self, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The first row of each draw, and its env's column, [K, B] each; the column [] for one env."""
         usable = self.usable()
         ends = np.cumsum(usable)
         position = ((bits.astype(np.uint64) * np.uint64(ends[-1])) >> np.uint64(32)).astype(np.int64)  # [K, B]
-        oldest = np.maximum(self.written - self.rows, 0)  # [N]
         if self.num_envs == 1:
-            column, row = np.zeros((), np.int64), oldest[0] + position  # [], [K, B]
+            column = np.zeros((), np.int64)
         else:
             column = np.searchsorted(ends, position, side="right")  # [K, B]
-            row = oldest[column] + position - (ends - usable)[column]  # [K, B]
-        return row, column
+            position = position - (ends - usable)[column]
+        return self._row(position, column), column
 
-    def _n_step(self, row: np.ndarray, column: np.ndarray, first: np.ndarray) -> Transition:
+    def _row(self, position: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The rows at some positions among those that a draw can begin with, the oldest first."""
+        oldest = np.maximum(self.written - self.rows, 0)  # [N]
+        row: np.ndarray = oldest[column] + position
+        return row
+
+    def _n_step(self, row: np.ndarray, column: np.ndarray) -> Transition:
         """sum_k gamma^k r_(t+k), up to n rewards or the episode's end, and the observation after the last."""
-        flat, last = self._flat, first
+        flat = self._flat
+        first = last = self._place(row, column)
+        steps: np.ndarray | int = 0
         reward = flat["reward"][first]
         discount = np.full(first.shape, self.gamma, np.float32)
         for k in range(1, self.n_step):
             going = ~(flat["terminated"][last] | flat["truncated"][last])
             if not going.any():
                 break
-            following = ((row + k) % self.rows) * self.num_envs + column
+            following = self._place(row + k, column)
             last = np.where(going, following, last)
+            steps = steps + going
             reward = reward + np.where(going, np.float32(self.gamma**k) * flat["reward"][following], 0)
             discount = np.where(going, np.float32(self.gamma ** (k + 1)), discount)
         return Transition(
-            flat["observation"][first],
+            self._seen(row, column),
             flat["action"][first],
             reward.astype(np.float32, copy=False),
             np.where(flat["terminated"][last], np.float32(0), discount),
-            flat["next_observation"][last],
+            self._after(row + steps, column),
         )
+
+    def _seen(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The observations of some rows."""
+        seen: np.ndarray = self._flat["observation"][self._place(row, column)]
+        return seen
+
+    def _after(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The observations after some rows."""
+        after: np.ndarray = self._flat["next_observation"][self._place(row, column)]
+        return after
+
+    def state(self) -> Arrays:
+        """What `restore` needs beside the rows."""
+        return {"priorities": self.priorities.state()} if self.priorities else {}
+
+    def restore(self, state: Arrays) -> None:
+        """Continue from a `state`, after the rows are back."""
+        if self.priorities:
+            self.priorities.restore(state["priorities"])
 
     def export(self, since: np.ndarray) -> Arrays:
         """The rows written after the counts `since`, [N], as far as they are still held, env by env."""

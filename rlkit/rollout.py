@@ -127,7 +127,8 @@ class RolloutLoop(SteppingLoop):
             seen = tf.constant(observation, self.dtype)
             actions = cast("np.ndarray", self._act(seen, counts(self.step, self.episode)).numpy())
             result = self._step(actions)
-            parts = (observation, actions, result.reward, result.terminated, result.truncated)
+            self._count(result)
+            parts = (observation, actions, result.reward, ~result.bootstraps, result.truncated)
             for row, part in zip(self._rows, (*parts, result.next_observation, result.valid), strict=True):
                 row[t] = part
         if self.profiler:

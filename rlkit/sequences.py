@@ -44,23 +44,24 @@ class SequenceReplay(Replay):
         super().__init__(capacity, num_envs, observation_space, 1, gamma)
         self.burn_in, self.length, self.span = burn_in, length, burn_in + length
 
-    def sample(self, bits: np.ndarray) -> Transition:
+    def sample(self, bits: np.ndarray, importance_exponent: float = 1.0) -> Transition:
         """Uniform draws, with replacement, of sequences, one for each of the given random numbers.
 
         Args:
             bits: uniform over all of uint32, [K, B].
+            importance_exponent: of no use, as the draws are uniform.
 
         Returns:
             Transitions, [K, B, L, ...], and the history of T steps that ends with each last one.
         """
+        del importance_exponent
         row, column = self._first(bits)
         rows = row[..., None] + np.arange(self.span)  # [K, B, T]
         places = (rows % self.rows) * self.num_envs + column[..., None]  # [K, B, T]
         ended = self._flat["terminated"][places] | self._flat["truncated"][places]
         fresh = np.ones(places.shape, np.bool_)
         fresh[..., 1:] = ended[..., :-1]
-        learned = places[..., self.burn_in :]  # [K, B, L]
-        single = self._n_step(rows[..., self.burn_in :], column[..., None], learned)
+        single = self._n_step(rows[..., self.burn_in :], column[..., None])
         return single._replace(observation=History(self._flat["observation"][places], fresh))
 
     def specs(self, lead: Sequence[int]) -> Transition:

@@ -11,13 +11,17 @@ import multiprocessing
 import signal
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import FrameStackObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from rlkit import envs
 from rlkit.config import Scalar
 from rlkit.errors import UserError
 from rlkit.seeding import env_seed
@@ -39,6 +43,17 @@ class Step(NamedTuple):
     """[N] bool."""
     valid: np.ndarray
     """[N] bool."""
+    life_lost: np.ndarray | None = None
+    """[N] bool, where the env tells: learning bootstraps nothing behind it, though the episode goes on."""
+
+    @property
+    def bootstraps(self) -> np.ndarray:
+        """Whether what is behind the step counts for learning, [N] bool."""
+        return ~self.terminated if self.life_lost is None else ~(self.terminated | self.life_lost)
+
+
+TOLD = ("life_lost",)
+"""What is heard of an env's infos."""
 
 
 class OneEnv(VectorEnv):
@@ -70,7 +85,7 @@ class OneEnv(VectorEnv):
             np.array([reward], np.float64),
             np.array([terminated]),
             np.array([truncated]),
-            info,
+            {name: np.array([info[name]]) for name in TOLD if name in info},
         )
 
     def close_extras(self, **kwargs: object) -> None:
@@ -79,7 +94,7 @@ class OneEnv(VectorEnv):
 
 def has_native(env: str) -> bool:
     """Whether the registered env has a vector version of its own."""
-    return gymnasium.spec(env.rpartition(":")[2]).vector_entry_point is not None
+    return envs.find(env).vector_entry_point is not None
 
 
 def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
@@ -90,7 +105,9 @@ def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
 
 
 def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto") -> VectorEnv:
-    """N copies of a registered env; `vectorization` as in TrainConfig.
+    """N copies of a registered env; `vectorization` as in TrainConfig, or "resettable".
+
+    That is sync, or native where the env's own vector version has its episodes reset from outside.
 
     Raises:
         UserError: native asked for and the env has none, or the env refuses its arguments.
@@ -98,12 +115,17 @@ def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectori
     arguments: dict[str, Any] = dict(env_args)
     if vectorization == "auto":
         vectorization = "native" if num_envs > 1 and has_native(env) else "sync"
+    spec = envs.find(env)
+    if vectorization == "resettable":
+        own = load_env_creator(spec.vector_entry_point) if isinstance(spec.vector_entry_point, str) else None
+        mode = getattr(own, "metadata", {}).get("autoreset_mode")
+        vectorization = "native" if mode == AutoresetMode.DISABLED else "sync"
     try:
         if vectorization == "native":
             if not has_native(env):
                 raise UserError(f"vectorization is native, but {env} has no vector version of its own: take sync")
-            return gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
-        make = partial(gymnasium.make, env, **arguments)
+            return gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
+        make = partial(gymnasium.make, spec, **arguments)
         if vectorization == "async":
             makers = [partial(_in_worker, make)] * num_envs
             # not by fork: this process may already run TensorFlow's threads
@@ -115,6 +137,15 @@ def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectori
         raise UserError(f"{env} cannot be made: {error}") from error
     except (TypeError, ValueError, AssertionError, LookupError) as error:
         raise UserError(f"{env} refuses its arguments {arguments}: {error!r}") from error
+
+
+def stacks_frames(env: str, env_args: Mapping[str, Scalar]) -> bool:
+    """Whether an env's observations are the last frames, as the outermost of its wrappers that changes them says."""
+    with closing(make_vector(env, env_args, 1, "sync")) as made:
+        layer: Any = cast("OneEnv", made).env
+    while isinstance(layer, TimeLimit | OrderEnforcing | PassiveEnvChecker):
+        layer = layer.env
+    return isinstance(layer, FrameStackObservation)
 
 
 class Environments:
@@ -175,21 +206,21 @@ class Environments:
         self.observation = observation
         self._ended = terminated | truncated
         self.episodes += self._ended
-        return Step(final, reward, terminated, truncated, valid)
+        return Step(final, reward, terminated, truncated, valid, info.get("life_lost"))
 
     def _step_and_reset(self, actions: np.ndarray) -> Step:
         if self._logged == len(self._log):
             self._compact_log()
         self._log[self._logged] = actions
         self._logged += 1
-        observation, reward, terminated, truncated, _ = self.envs.step(actions)
+        observation, reward, terminated, truncated, info = self.envs.step(actions)
         ended = terminated | truncated
         self.observation = observation
         if ended.any():
             self.episodes += ended
             self._begin[ended] = self._logged
             self.observation = self._reset(self._seeds(ended), ended)
-        return Step(observation, reward, terminated, truncated, self._all)
+        return Step(observation, reward, terminated, truncated, self._all, info.get("life_lost"))
 
     def _compact_log(self) -> None:
         first = int(self._begin.min())

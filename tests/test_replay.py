@@ -122,7 +122,7 @@ def check_all(replay: Replay, expected: dict[int, tuple[int, float, float, float
         return
     got = replay.sample(every_place(len(expected)))
     assert got.observation.shape == (1, len(expected), 2)
-    assert [part.dtype for part in got] == [np.float32, np.int32, np.float32, np.float32, np.float32]
+    assert [part.dtype for part in got[:5]] == [np.float32, np.int32, np.float32, np.float32, np.float32]
     np.testing.assert_array_equal(got.observation[..., 1], -got.observation[..., 0])
     numbers = got.observation[0, :, 0]
     assert sorted(numbers.tolist()) == sorted(expected), "each usable transition is drawn once, and no other"
@@ -188,7 +188,7 @@ def test_draws_are_uniform(chi_square: Callable[[np.ndarray, np.ndarray], float]
 
 def test_the_shape_of_a_sample_is_that_of_the_bits() -> None:
     sample = filled(long_history()).sample(np.zeros((3, 5), np.uint32))
-    assert [part.shape for part in sample] == [(3, 5, 2), (3, 5), (3, 5), (3, 5), (3, 5, 2)]
+    assert [part.shape for part in sample[:5]] == [(3, 5, 2), (3, 5), (3, 5), (3, 5), (3, 5, 2)]
 
 
 @pytest.mark.parametrize(

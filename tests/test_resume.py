@@ -149,7 +149,7 @@ def test_killed_runs_end_where_the_uninterrupted_one_does(
     moments = np.random.default_rng(len(kind))
     kills, folder, said = 0, tmp_path / "killed", tmp_path / "said"
     process = start("train", *KINDS[kind], "--run-dir", folder, said=said)
-    while process.is_alive() and not any(folder.glob("*/*/*/checkpoints/ckpt-*.index")):  # before it, there is nothing to resume
+    while process.is_alive() and not any(folder.glob("*/*/*/checkpoints/ckpt-*.index")):  # nothing to resume
         time.sleep(0.01)
     while kills < KILLS.get(kind, 5):
         if kills % 5 == 4:  # somewhere in loading and restoring

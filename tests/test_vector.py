@@ -86,7 +86,7 @@ def test_one_env_is_a_vector_env_of_one() -> None:
     one, many = Environments(OneEnv(limited), 3), Environments(vector(AutoresetMode.DISABLED, 1), 3)
     for i in range(20):
         actions = np.array([i % 5 == 4], np.int32)
-        for a, b in zip(one.step(actions), many.step(actions), strict=True):
+        for a, b in zip(one.step(actions)[:5], many.step(actions)[:5], strict=True):
             assert a.shape == b.shape
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
@@ -115,7 +115,7 @@ def roll(envs: Environments, steps: int, seed: int) -> list[np.ndarray]:
     rows: list[np.ndarray] = []
     for actions in np.random.default_rng(seed).integers(actions_of(envs), size=(steps, envs.num_envs)):
         step = envs.step(actions.astype(np.int32))
-        rows += [*map(np.copy, step), envs.observation.copy(), envs.episodes.copy()]
+        rows += [*map(np.copy, step[:5]), envs.observation.copy(), envs.episodes.copy()]
     return rows
 
 

@@ -1,0 +1,240 @@
+"""Atari 2600 games from the screen, by the Arcade Learning Environment (ale-py, extra atari). Bellemare et al. 2013.
+
+Preprocessing is ale-py's own for several envs, and Gymnasium's for one, which can be rendered; what comes out is the
+same. Observations are stacks of grey frames, [stack_num, screen_size, screen_size] uint8, the newest last, with
+black ones before the first. Each frame is the larger of the last two of `frameskip` that an action is held for, pixel
+by pixel. Rewards are the game's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+
+from rlkit.errors import UserError
+
+gymnasium.register_envs(ale_py)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What stands between the console and the agent."""
+
+    repeat_action_probability: float
+    """Of the action before being held for one more frame, frame by frame: sticky actions."""
+    full_action_space: bool
+    """All 18 actions of the console, or those that the game knows."""
+    noop_max: int
+    """Most frames without an action that an episode begins with."""
+    use_fire_reset: bool
+    """Press FIRE as an episode begins, where the game knows it."""
+    episodic_life: bool
+    """Whether a lost life is an end for learning: nothing is bootstrapped behind it, and the game goes on."""
+    frameskip: int = 4
+    screen_size: int = 84
+    stack_num: int = 4
+    max_num_frames_per_episode: int = 108_000
+    """Frames after which an episode is truncated: half an hour of play."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.repeat_action_probability < 1.0:
+            raise UserError(f"repeat_action_probability is {self.repeat_action_probability}, expected 0 up to below 1")
+        for name, least in (
+            ("noop_max", 0), ("frameskip", 1), ("screen_size", 1), ("stack_num", 1), ("max_num_frames_per_episode", 1)
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise UserError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
+SETTINGS = {
+    "machado2018": Preprocessing(
+        repeat_action_probability=0.25, full_action_space=True, noop_max=0, use_fire_reset=False, episodic_life=False
+    ),
+    "mnih2015": Preprocessing(
+        repeat_action_probability=0.0, full_action_space=False, noop_max=30, use_fire_reset=True, episodic_life=True
+    ),
+}
+"""By name: Machado et al. 2018, "Revisiting the Arcade Learning Environment", section 5; Mnih et al. 2015, "Human-level
+control through deep reinforcement learning", methods, with the FIRE that later implementations press at the start."""
+
+
+def preprocessing(name: str, **changes: Any) -> Preprocessing:  # noqa: ANN401 - the fields' own
+    """A named setting with the fields that are not None changed; UserError for an unknown name or a wrong value."""
+    if name not in SETTINGS:
+        raise UserError(f"preprocessing is {name!r}, expected one of {', '.join(SETTINGS)}")
+    return dataclasses.replace(SETTINGS[name], **{k: v for k, v in changes.items() if v is not None})
+
+
+class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Begins an episode with up to `noop_max` frames without an action, at least one, and then FIRE.
+
+    Args:
+        env: a game without frame skipping.
+        noop_max: 0 for none.
+        fire: whether to press FIRE, where the game knows it.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], noop_max: int, fire: bool) -> None:
+        super().__init__(env)
+        self.noop_max = noop_max
+        meanings = env.unwrapped.get_action_meanings()  # type: ignore[attr-defined] # the console's
+        self.fire = meanings.index("FIRE") if fire and "FIRE" in meanings else None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As any env's."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        waits = int(self.np_random.integers(1, self.noop_max + 1)) if self.noop_max else 0
+        for action in [0] * waits + ([] if self.fire is None else [self.fire]):
+            observation, _, terminated, truncated, info = self.env.step(action)
+            if terminated or truncated:
+                observation, info = self.env.reset(options=options)
+        return observation, info
+
+
+class LostLives(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Says in `info["life_lost"]` where a life is lost and the game goes on."""
+
+    lives = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As any env's."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.lives = info["lives"]
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - the env's
+        """As any env's."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        lost = info["lives"] < self.lives and not (terminated or truncated)
+        self.lives = info["lives"]
+        return observation, reward, terminated, truncated, {**info, "life_lost": lost}
+
+
+def make(  # noqa: PLR0913 - the fields of Preprocessing
+    game: str,
+    preprocessing: str = "machado2018",
+    render_mode: str | None = None,
+    repeat_action_probability: float | None = None,
+    full_action_space: bool | None = None,
+    noop_max: int | None = None,
+    use_fire_reset: bool | None = None,
+    episodic_life: bool | None = None,
+    frameskip: int | None = None,
+    screen_size: int | None = None,
+    stack_num: int | None = None,
+    max_num_frames_per_episode: int | None = None,
+) -> gymnasium.Env[Any, Any]:
+    """One game with Gymnasium's preprocessing.
+
+    Args:
+        game: its name in ale-py, such as "ms_pacman".
+        preprocessing: a key of `SETTINGS`.
+        render_mode: "rgb_array" to draw the screen, 210 x 160.
+        repeat_action_probability: as `Preprocessing`'s, like what follows; None: as the setting has it.
+        full_action_space: see there.
+        noop_max: see there.
+        use_fire_reset: see there.
+        episodic_life: see there.
+        frameskip: see there.
+        screen_size: see there.
+        stack_num: see there.
+        max_num_frames_per_episode: see there.
+
+    Raises:
+        UserError: an unknown setting or a wrong value.
+    """
+    changes = {k: v for k, v in locals().items() if k not in ("game", "preprocessing", "render_mode")}
+    p = _preprocessing(preprocessing, **changes)
+    env: gymnasium.Env[Any, Any] = ale_py.AtariEnv(
+        game,
+        frameskip=1,
+        repeat_action_probability=p.repeat_action_probability,
+        full_action_space=p.full_action_space,
+        max_num_frames_per_episode=p.max_num_frames_per_episode,
+        render_mode=render_mode,
+    )
+    env = Start(env, p.noop_max, p.use_fire_reset)
+    env = AtariPreprocessing(env, noop_max=0, frame_skip=p.frameskip, screen_size=p.screen_size)
+    if p.episodic_life:
+        env = LostLives(env)
+    return FrameStackObservation(env, p.stack_num, padding_type="zero")
+
+
+_preprocessing = preprocessing
+
+
+class AtariVector(VectorEnv):
+    """N games with ale-py's own preprocessing, on as many threads as there are cores; reset from outside.
+
+    Args:
+        game: as `make`'s, like what follows.
+        num_envs: N.
+        preprocessing: see there.
+        max_episode_steps: steps of an episode, if they are fewer than its frames allow.
+        **changes: the other arguments of `make`.
+
+    Raises:
+        UserError: an unknown setting or a wrong value.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 - as Gymnasium has it
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int = 1,
+        preprocessing: str = "machado2018",
+        max_episode_steps: int | None = None,
+        **changes: Any,  # noqa: ANN401 - the fields' own
+    ) -> None:
+        p = _preprocessing(preprocessing, **changes)
+        frames = p.max_num_frames_per_episode
+        if max_episode_steps is not None:
+            frames = min(frames, max_episode_steps * p.frameskip)
+        self.games = AtariVectorEnv(
+            game,
+            num_envs,
+            max_num_frames_per_episode=frames,
+            repeat_action_probability=p.repeat_action_probability,
+            full_action_space=p.full_action_space,
+            img_height=p.screen_size,
+            img_width=p.screen_size,
+            stack_num=p.stack_num,
+            frameskip=p.frameskip,
+            noop_max=p.noop_max,
+            use_fire_reset=p.use_fire_reset,
+            reward_clipping=False,
+        )
+        self.num_envs, self.episodic_life = num_envs, p.episodic_life
+        self.single_observation_space = self.games.single_observation_space
+        self.single_action_space = self.games.single_action_space
+        self.observation_space, self.action_space = self.games.observation_space, self.games.action_space
+        self.lives = np.zeros(num_envs, np.int32)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """As any vector env's; `options` may hold a `reset_mask`, [N] bool."""
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
+        seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        given = np.array([-1 if s is None else s for s, due in zip(seeds, mask, strict=True) if due])
+        observation, info = self.games.reset(seed=given, options={"reset_mask": mask})
+        self.lives[mask] = info["lives"][mask]
+        return observation, info
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """As any vector env's; `info["life_lost"]`, [N] bool, where lives count."""
+        observation, reward, terminated, truncated, info = self.games.step(np.asarray(actions, np.int32))
+        if self.episodic_life:
+            info["life_lost"] = (info["lives"] < self.lives) & ~(terminated | truncated)
+            self.lives = info["lives"]
+        return observation, reward.astype(np.float64), terminated, truncated, info
