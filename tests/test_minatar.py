@@ -41,7 +41,7 @@ ACTIONS = {
 
 
 def grid(*shape: int) -> spaces.Box:
-    return spaces.Box(0, 1, shape, np.bool_)
+    return spaces.Box(0, 1, shape, np.bool_)  # type: ignore[arg-type] # Gymnasium takes it
 
 
 def batch(space: gymnasium.Space[Any], size: int = 3) -> np.ndarray:
