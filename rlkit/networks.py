@@ -357,11 +357,11 @@ def distribution(network: keras.Model) -> keras.Model:
     """
     returns = network.get_layer("q_values").input
     if not any(layer.name == EMBEDDING for layer in network.layers):
-        return keras.Model(network.inputs, returns)
+        return keras.Model(network.input, returns)
     embedding = network.get_layer(EMBEDDING)
     features, behind = embedding.input, keras.Model(embedding.output, returns)
     fractions = keras.Input((None,), name="fractions")
-    return keras.Model([*network.inputs, fractions], behind(embedding(features, fractions)))
+    return keras.Model([network.input, fractions], behind(embedding(features, fractions)))
 
 
 def lstm_step(
