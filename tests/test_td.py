@@ -149,3 +149,106 @@ def test_the_gradient_of_huber_is_the_clipped_error(error: float, delta: float) 
     assert value == pytest.approx(expected, rel=1e-6, abs=1e-37)
     # delta is added and subtracted on the way, which rounds to its 2^-24.
     assert gradient == pytest.approx(max(-delta, min(delta, error)), rel=1e-6, abs=delta * 2**-23)
+
+
+def test_select_returns_takes_what_describes_one_action() -> None:
+    returns = tf.reshape(tf.range(12.0), [2, 3, 2])
+    assert td.select_returns(returns, tf.constant([2, 0])).numpy().tolist() == [[4.0, 5.0], [6.0, 7.0]]
+
+
+def test_weights_scale_losses_where_there_are_any() -> None:
+    losses = tf.constant([1.0, 2.0])
+    assert td.weighted(losses, ()) is losses
+    assert td.weighted(losses, tf.constant([0.5, 0.25])).numpy().tolist() == [0.5, 0.5]
+
+
+# Atoms -1, 0, 1, 2 with probabilities 1/8, 1/8, 1/4, 1/2.
+# (reward, discount, target's probabilities)
+PROJECTIONS = [
+    (0.0, 1.0, [0.125, 0.125, 0.25, 0.5]),  # as they are
+    (1.0, 1.0, [0.0, 0.125, 0.125, 0.75]),  # one atom up; 3 is cut to 2
+    (-5.0, 1.0, [1.0, 0.0, 0.0, 0.0]),  # all below the lowest
+    (0.0, 0.0, [0.0, 1.0, 0.0, 0.0]),  # terminated: the reward alone
+    (0.25, 0.0, [0.0, 0.75, 0.25, 0.0]),  # a quarter of the way from 0 to 1
+    # -1/2, 0, 1/2 and 1: of 1/8 half to -1 and half to 0; 1/8 to 0; of 1/4 half to 0 and half to 1; 1/2 to 1
+    (0.0, 0.5, [0.0625, 0.0625 + 0.125 + 0.125, 0.125 + 0.5, 0.0]),
+]
+
+
+def test_categorical_targets_have_the_values_worked_by_hand() -> None:
+    reward, discount, expected = (tf.constant(part) for part in zip(*PROJECTIONS, strict=True))
+    probabilities = tf.constant([[0.125, 0.125, 0.25, 0.5]] * len(PROJECTIONS))
+    target = td.categorical_target(reward, discount, probabilities, tf.constant([-1.0, 0.0, 1.0, 2.0]))
+    assert target.numpy().tolist() == expected.numpy().tolist()
+
+
+@given(
+    reward=st.floats(-30, 30, width=32),
+    discount=st.floats(0, 1, width=32, allow_subnormal=False),
+    logits=st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=60),
+    low=st.floats(-10, 9, width=32),
+    width=st.floats(0.5, 20, width=32),
+)
+def test_a_categorical_target_is_that_of_algorithm_1(
+    reward: float, discount: float, logits: list[float], low: float, width: float
+) -> None:
+    atoms = np.linspace(low, low + width, len(logits)).astype(np.float32)
+    p = np.exp(logits) / np.exp(logits).sum()
+    target = np.asarray(
+        td.categorical_target(
+            tf.constant([reward]), tf.constant([discount]), tf.constant(p[None], tf.float32), tf.constant(atoms)
+        )
+    )[0]
+    z, expected = atoms.astype(np.float64), np.zeros(len(logits))
+    distance = (z[-1] - z[0]) / (len(z) - 1)
+    for j, mass in enumerate(p):  # Bellemare et al. 2017, algorithm 1
+        place = (min(max(reward + discount * z[j], z[0]), z[-1]) - z[0]) / distance
+        lower, upper = math.floor(place), min(math.ceil(place), len(z) - 1)
+        expected[lower] += mass * (upper - place if upper > lower else 1)
+        expected[upper] += mass * (place - lower)
+    # Returns up to 60 are rounded to 2^-19 of them, which is 2^-12 of the least distance, 0.5 / 59.
+    np.testing.assert_allclose(target, expected, atol=2e-3)
+    assert target.sum() == pytest.approx(1, abs=1e-3)
+    assert (target >= 0).all()
+
+
+# log 2 = 0.693147, log 4 = 1.386294. Predicted 1/4, 1/4, 1/2:
+#   a certain first atom: -log 1/4; half and half of the first two: log 4 - log 2; as predicted: 0
+@pytest.mark.parametrize(
+    ("target", "loss"), [([1.0, 0.0, 0.0], 1.386294), ([0.5, 0.5, 0.0], 0.693147), ([0.25, 0.25, 0.5], 0.0)]
+)
+def test_categorical_losses_have_the_values_worked_by_hand(target: list[float], loss: float) -> None:
+    logits = tf.Variable([[3.0, 3.0, 3.0 + math.log(2)]])  # what is added to all of them makes no difference
+    with tf.GradientTape() as tape:
+        found = td.categorical_loss(logits, tf.constant([target]))
+    assert found.shape == (1,)
+    assert float(found[0]) == pytest.approx(loss, abs=1e-5)
+    # the gradient of a cross-entropy: predicted less target probabilities
+    np.testing.assert_allclose(tape.gradient(found, logits), [np.array([0.25, 0.25, 0.5]) - target], atol=1e-6)
+
+
+# Quantiles 0 and 2 of fractions 1/4 and 3/4, target's samples -1/2 and 4. Pairs (u, |tau - [u < 0]|, huber):
+#   0: -1/2 (3/4, 1/8), 4 (1/4, 7/2): mean (3/32 + 28/32) / 2 = 31/64
+#   2: -5/2 (1/4, 2), 2 (3/4, 3/2): mean (1/2 + 9/8) / 2 = 13/16
+def test_a_quantile_loss_has_the_value_worked_by_hand() -> None:
+    quantiles = tf.Variable([[0.0, 2.0]])
+    with tf.GradientTape() as tape:
+        loss = td.quantile_loss(quantiles, tf.constant([0.25, 0.75]), tf.constant([[-0.5, 4.0]]))
+    assert loss.numpy().tolist() == [31 / 64 + 13 / 16]
+    # minus the mean of the weighted errors cut to [-1, 1]: -(-3/8 + 1/4) / 2 and -(-1/4 + 3/4) / 2
+    assert tape.gradient(loss, quantiles).numpy().tolist() == [[0.0625, -0.25]]
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_quantile_losses_are_those_of_plain_python(each: bool) -> None:
+    rng = np.random.default_rng(int(each))
+    theta, target = rng.normal(0, 2, (4, 5)), rng.normal(0, 2, (4, 3))
+    fractions = rng.uniform(size=(4, 5) if each else 5)
+    expected = np.zeros(4)
+    for b, i, j in np.ndindex(4, 5, 3):
+        u = target[b, j] - theta[b, i]
+        tau = fractions[b, i] if each else fractions[i]
+        inner = 0.5 * u**2 if abs(u) <= 1 else abs(u) - 0.5
+        expected[b] += abs(tau - float(u < 0)) * inner / 3
+    found = td.quantile_loss(*(tf.constant(part, tf.float32) for part in (theta, fractions, target)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
