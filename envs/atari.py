@@ -22,6 +22,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from rlkit.errors import UserError
 
 gymnasium.register_envs(ale_py)
+ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +76,11 @@ def preprocessing(name: str, **changes: Any) -> Preprocessing:  # noqa: ANN401 -
 
 
 class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Begins an episode with up to `noop_max` frames without an action, at least one, and then FIRE.
+    """Begins an episode with up to `noop_max` frames without an action, each number as likely, and then FIRE.
 
     Args:
         env: a game without frame skipping.
-        noop_max: 0 for none.
+        noop_max: frames.
         fire: whether to press FIRE, where the game knows it.
     """
 
@@ -92,7 +93,7 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As any env's."""
         observation, info = self.env.reset(seed=seed, options=options)
-        waits = int(self.np_random.integers(1, self.noop_max + 1)) if self.noop_max else 0
+        waits = int(self.np_random.integers(self.noop_max + 1))
         for action in [0] * waits + ([] if self.fire is None else [self.fire]):
             observation, _, terminated, truncated, info = self.env.step(action)
             if terminated or truncated:
@@ -210,7 +211,7 @@ class AtariVector(VectorEnv):
             img_width=p.screen_size,
             stack_num=p.stack_num,
             frameskip=p.frameskip,
-            noop_max=p.noop_max,
+            noop_max=p.noop_max + 1 if p.noop_max else 0,  # the first that it does not reach
             use_fire_reset=p.use_fire_reset,
             reward_clipping=False,
         )

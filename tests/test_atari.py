@@ -1,0 +1,147 @@
+"""Atari games: both preprocessings against each other, and what learning sees of a game."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from rlkit import envs
+from rlkit.envs.atari import SETTINGS, AtariVector, make
+from rlkit.errors import UserError
+from rlkit.experiments.configuration import resolve
+from rlkit.vector import Environments, OneEnv, make_vector, stacks_frames
+
+
+def seeds(env: gymnasium.Env[Any, Any]) -> Iterator[tuple[int, int]]:
+    """Seeds of an env, and what it seeds the console itself with, where that is no negative number."""
+    for seed in itertools.count():
+        console = int(np.uint32(env.unwrapped.seed_game(seed)[1]).astype(np.int32))  # type: ignore[attr-defined]
+        if console >= 0:
+            yield seed, console
+
+
+@pytest.mark.parametrize("preprocessing", sorted(SETTINGS))
+@pytest.mark.parametrize(("game", "size"), [("breakout", 84), ("pong", 42), ("seaquest", 84)])
+def test_one_game_and_several_give_the_same_bits(game: str, size: int, preprocessing: str) -> None:
+    # Without waiting at the start, whose length either draws in its own way.
+    chosen: dict[str, Any] = {"preprocessing": preprocessing, "noop_max": 0, "screen_size": size}
+    chosen["max_num_frames_per_episode"] = 900
+    one, many = make(game, **chosen), AtariVector(game, 2, **chosen)
+    assert one.observation_space == many.single_observation_space
+    assert one.action_space == many.single_action_space
+    rng, several_seeds = np.random.default_rng(0), seeds(one)
+    ends, lost = 0, 0
+
+    def reset() -> None:
+        seed, console = next(several_seeds)
+        first, _ = one.reset(seed=seed)
+        stacks, _ = many.reset(seed=[console, 0], options={"reset_mask": np.array([True, not ends])})
+        np.testing.assert_array_equal(stacks[0], first)
+
+    reset()
+    for _ in range(700):
+        action = int(rng.integers(many.single_action_space.n))  # type: ignore[attr-defined] # Discrete
+        single, several = one.step(action), many.step(np.array([action, 0]))
+        # Cut off within a skip, Gymnasium's stops at once and ale-py's goes on to its end: the newest frame differs.
+        alike = 3 if single[3] else 4
+        np.testing.assert_array_equal(several[0][0][:alike], single[0][:alike])
+        assert single[1:4] == tuple(part[0] for part in several[1:4])
+        assert ("life_lost" in single[4]) == ("life_lost" in several[4]) == SETTINGS[preprocessing].episodic_life
+        if SETTINGS[preprocessing].episodic_life:
+            assert several[4]["life_lost"][0] == single[4]["life_lost"]
+            lost += single[4]["life_lost"]
+        if single[2] or single[3]:
+            ends += 1
+            reset()
+    assert ends > 1
+    assert game == "pong" or not SETTINGS[preprocessing].episodic_life or lost > 2
+
+
+def test_an_id_says_the_setting_and_arguments_change_it() -> None:
+    assert envs.arguments("ALE/Pong-v5")["preprocessing"] == "machado2018"
+    assert envs.arguments("PongNoFrameskip-v4")["preprocessing"] == "mnih2015"
+    assert envs.arguments("PongNoFrameskip-v0")["preprocessing"] == "machado2018"
+    made = gymnasium.make(envs.find("PongNoFrameskip-v4"), screen_size=50, stack_num=2)
+    assert made.observation_space.shape == (2, 50, 50)
+    assert made.action_space.n == 6  # type: ignore[attr-defined] # Discrete
+    assert gymnasium.make(envs.find("ALE/Pong-v5")).action_space.n == 18  # type: ignore[attr-defined]
+    assert stacks_frames("ALE/Pong-v5", {"screen_size": 36})
+    assert stacks_frames("rlkit/Catch-v0", {})
+    assert not stacks_frames("CartPole-v1", {})
+
+
+def test_starts_wait_as_many_frames_as_they_may() -> None:
+    several = AtariVector("pong", 30, "mnih2015", noop_max=2, use_fire_reset=False)
+    waited = several.reset(seed=1)[1]["episode_frame_number"]
+    single = make("pong", "mnih2015", noop_max=2, use_fire_reset=False)
+    one = [single.reset(seed=None if k else 0)[1]["episode_frame_number"] for k in range(30)]
+    for frames in (waited, one):
+        assert set(frames) == {0, 1, 2}
+    fired = make("pong", "mnih2015", noop_max=0).reset(seed=0)[1]["episode_frame_number"]
+    assert fired == AtariVector("pong", 1, "mnih2015", noop_max=0).reset(seed=0)[1]["episode_frame_number"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preprocessing": "mnih2013"}, "preprocessing is 'mnih2013', expected one of machado2018, mnih2015"),
+        ({"repeat_action_probability": 1.5}, "repeat_action_probability is 1.5, expected 0 up to below 1"),
+        ({"stack_num": 0}, "stack_num is 0, expected a whole number of at least 1"),
+        ({"frameskip": 2.5}, "frameskip is 2.5, expected a whole number of at least 1"),
+    ],
+)
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], message: str, num_envs: int) -> None:
+    with pytest.raises(UserError, match=message):
+        make_vector("ALE/Pong-v5", arguments, num_envs)
+
+
+def test_an_unknown_game_is_told_with_its_neighbours() -> None:
+    with pytest.raises(UserError, match="ALE/Pong-v5"):
+        envs.find("ALE/Pog-v5")
+
+
+def test_a_lost_life_is_an_end_for_learning_alone() -> None:
+    for num_envs in (1, 2):
+        games = Environments(make_vector("ALE/Breakout-v5", {"preprocessing": "mnih2015"}, num_envs), seed=0)
+        lost = ended = 0
+        for t in range(300):
+            step = games.step(np.full(num_envs, t % 4, np.int32))
+            assert step.life_lost is not None
+            np.testing.assert_array_equal(step.bootstraps, ~(step.terminated | step.life_lost))
+            assert not (step.life_lost & step.terminated).any()
+            lost, ended = lost + step.life_lost[0], ended + step.terminated[0]
+            if ended:
+                break
+        assert (lost, ended) == (4, 1), "five lives, of which the last one ends the game"
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_games_continue_from_their_state(num_envs: int) -> None:
+    def fresh() -> Environments:
+        arguments = {"screen_size": 36, "max_num_frames_per_episode": 200}
+        return Environments(make_vector("ALE/Breakout-v5", arguments, num_envs), seed=3)
+
+    def roll(games: Environments, steps: int, seed: int) -> list[np.ndarray]:
+        actions = np.random.default_rng(seed).integers(18, size=(steps, num_envs)).astype(np.int32)
+        return [np.copy(part) for row in actions for part in (*games.step(row)[:4], games.observation)]
+
+    one, other = fresh(), fresh()
+    assert isinstance(one.envs, OneEnv if num_envs == 1 else gymnasium.Wrapper | gymnasium.vector.VectorEnv)
+    roll(one, 130, seed=1)
+    assert other.restore(one.state())
+    for a, b in zip(roll(one, 80, seed=2), roll(other, 80, seed=2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_presets_serve_every_id_of_a_game() -> None:
+    for env in ("ALE/Pong-v5", "PongNoFrameskip-v4", "ALE/Seaquest-v5"):
+        config, taken = resolve("dqn", env)
+        assert taken is not None
+        assert config.network == "nature-cnn"  # type: ignore[attr-defined] # a DQN's
+        assert config.clip_reward  # type: ignore[attr-defined]
