@@ -21,13 +21,21 @@ class Entry(NamedTuple):
     config: str
     agent: str
     summary: str
+    setting_of: str = ""
+    """The agent that this one is a setting of: the same presets, and what the file with its own name says over them."""
 
 
 REGISTRY = {
     "dqn": Entry(
         "rlkit.agents.dqn_config:DQNConfig",
         "rlkit.agents.drqn:make",
-        "Deep Q-network (Mnih et al. 2015); Double, dueling, n-step and a recurrent network as switches.",
+        "Deep Q-network (Mnih et al. 2015); the parts of Rainbow, IQN and a recurrent network as switches.",
+    ),
+    "rainbow": Entry(
+        "rlkit.agents.dqn_config:DQNConfig",
+        "rlkit.agents.drqn:make",
+        "The DQN with six switches on (Hessel et al. 2018): Double, dueling, n-step, priorities, C51, noise.",
+        setting_of="dqn",
     ),
     "pqn": Entry(
         "rlkit.agents.pqn_config:PQNConfig",

@@ -138,6 +138,9 @@ def find(env: str) -> EnvSpec:
 GAME = "ale_py.env:AtariEnv"
 """What ale-py registers its games as."""
 
+PREPROCESSED = "rlkit.envs.atari:make"
+"""What they are here."""
+
 
 def _register_games(name: str) -> None:
     """Have ale-py register its games, where an id looks like one of them; UserError if it is not installed."""
@@ -151,6 +154,14 @@ def _register_games(name: str) -> None:
         ) from None
 
 
+def game(env: str) -> str | None:
+    """The newest id of the Atari game that an env is, such as "ALE/Pong-v5"; None where it is none."""
+    spec = find(env)
+    if spec.entry_point != PREPROCESSED:
+        return None
+    return f"ALE/{str(spec.kwargs['game']).title().replace('_', '')}-v5"
+
+
 def _game(spec: EnvSpec) -> EnvSpec:
     """The spec of a game of ale-py's, preprocessed: its version says how, and arguments may say otherwise."""
     kwargs = {"game": spec.kwargs["game"]}
@@ -158,7 +169,7 @@ def _game(spec: EnvSpec) -> EnvSpec:
         kwargs["preprocessing"] = "mnih2015"
     return dataclasses.replace(
         spec,
-        entry_point="rlkit.envs.atari:make",
+        entry_point=PREPROCESSED,
         vector_entry_point="rlkit.envs.atari:AtariVector",
         kwargs=kwargs,
         max_episode_steps=27_000,  # half an hour of play

@@ -42,10 +42,11 @@ def resolve(
     fields["env"] = env
     takes = envs.arguments(env)
     if preset == "auto":
-        taken = presets.slug(env) if presets.slug(env) in presets.names(agent) else None
+        taken = presets.fitting(agent, env)
     else:
         taken = None if preset == "none" else preset
     layers = [(f"preset {taken}", presets.load(agent, taken))] if taken else []
+    layers += [(agent, presets.setting(agent))]
     layers += [(str(config), from_file)] if config else []
     resolved = build(cls, *layers, ("", fields))
     for name in resolved.env_args:

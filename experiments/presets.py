@@ -5,12 +5,16 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
+from rlkit import agents, envs
 from rlkit.config import read_toml
 from rlkit.errors import unknown
 
+ROOT: Any = resources.files("rlkit.experiments") / "presets"  # importlib's Traversable
+
 
 def _folder(agent: str) -> Any:  # noqa: ANN401 - importlib's Traversable
-    return resources.files("rlkit.experiments") / "presets" / agent
+    entry = agents.REGISTRY.get(agent)
+    return ROOT / (entry.setting_of if entry and entry.setting_of else agent)
 
 
 def names(agent: str) -> list[str]:
@@ -24,10 +28,26 @@ def load(agent: str, name: str) -> dict[str, Any]:
     """A preset's values; UserError with the nearest names where there is none."""
     if name not in names(agent):
         raise unknown(f"preset of {agent}", name, names(agent))
-    with resources.as_file(_folder(agent) / f"{name}.toml") as path:
+    return _read(_folder(agent) / f"{name}.toml")
+
+
+def setting(agent: str) -> dict[str, Any]:
+    """What makes an agent a setting of another, whatever the env; empty for all others."""
+    return _read(ROOT / f"{agent}.toml") if agents.entry(agent).setting_of else {}
+
+
+def _read(file: Any) -> dict[str, Any]:  # noqa: ANN401 - importlib's Traversable
+    with resources.as_file(file) as path:
         return read_toml(path)
 
 
 def slug(env: str) -> str:
     """The name of an env's preset: its id without a module prefix, a dash for a slash."""
     return env.rpartition(":")[2].replace("/", "-")
+
+
+def fitting(agent: str, env: str) -> str | None:
+    """The agent's preset for an env, whichever id of a game it has, or the one for all games; None: there is none."""
+    game = envs.game(env)
+    wanted = [slug(env), *([slug(game), "ALE"] if game else [])]
+    return next((name for name in wanted if name in names(agent)), None)

@@ -64,7 +64,8 @@ class Run(AnyRun):
         probe = make_vector(self.config.env, self.config.env_args, 1, "resettable")
         try:
             make = agents.agent_class(self.directory.agent)
-            agent = make(self.config, probe.single_observation_space, probe.single_action_space)
+            config = self.config.replace(precision="float32") if isinstance(self.config, DQNConfig) else self.config
+            agent = make(config, probe.single_observation_space, probe.single_action_space)
         finally:
             probe.close()
         step = Checkpointer(self.directory.checkpoints, agent).restore_agent(checkpoint)
@@ -318,6 +319,43 @@ class _Share:
         return step + sum(loop.step for loop in self.loops if loop is not self.loop)
 
 
+class Forecast:
+    """Says once how long the rest will take, at the rate of the first minute of learning.
+
+    Args:
+        steps: where the run ends.
+        say: told it.
+    """
+
+    MINUTE = 60.0
+
+    def __init__(self, steps: int, say: Say) -> None:
+        self.steps, self.say = steps, say
+        self.begun: tuple[int, float] | None = None
+        self.said = False
+
+    def row(self, step: int, row: Row, seconds: float) -> None:
+        if self.said or row.get("loss") is None:
+            return
+        if self.begun is None:
+            self.begun = step, seconds
+            return
+        first, since = self.begun
+        if seconds - since >= self.MINUTE:
+            rate = (step - first) / (seconds - since)
+            self.say(f"{rate:,.0f} steps/s: about {time_text((self.steps - step) / rate)} to go")
+            self.said = True
+
+    def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+        del step, values, returns
+
+
+def time_text(seconds: float) -> str:
+    """A duration for people: 2 h 05 min, or 3 min."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
 class _Session(contextlib.ExitStack):
     """All that runs need in memory, made and checked before their folders exist.
 
@@ -382,9 +420,7 @@ class _Session(contextlib.ExitStack):
         ]
         replays = [replay for replay in self.replays if replay is not None]
         if replays:
-            held, size = replays[0].rows * c.num_envs, size_text(replays[0].nbytes)
-            each = " for each seed" if len(replays) > 1 else ""
-            self.say(f"replay: {held:,} transitions, {size} of memory{each}")
+            self._tell_sizes(replays[0], checkpointers[0], len(replays))
         if self.twin is not None:
             limit = envs.find(c.env).max_episode_steps
             program: Program
@@ -403,6 +439,15 @@ class _Session(contextlib.ExitStack):
             return [RolloutLoop(cast("RolloutAgent", agent), self.source, checkpointer, evaluator)]
         make = RecurrentLoop if remembers(c) else HostLoop
         return [make(cast("Agent", agent), self.source, replays[0], checkpointer, evaluator)]
+
+    def _tell_sizes(self, replay: Replay, checkpointer: Checkpointer, seeds: int) -> None:
+        """Memory and disk that a run takes."""
+        c, each = self.config, " for each seed" if seeds > 1 else ""
+        held = replay.rows * c.num_envs
+        self.say(f"replay: {held:,} transitions, {size_text(replay.nbytes)} of memory{each}")
+        rows = min(held + c.keep_checkpoints * c.checkpoint_interval, c.steps)  # older ones are of no use to any
+        disk = replay.nbytes * rows / held + (c.keep_checkpoints + 1) * checkpointer.nbytes
+        self.say(f"checkpoints: up to {size_text(disk)} of disk{each}")
 
     def train(self, directories: Sequence[RunDirectory], *, progress: str | None, resuming: bool = False) -> list[Run]:
         """Train in the runs' folders until they end one way or another."""
@@ -427,6 +472,7 @@ class _Session(contextlib.ExitStack):
             if self.config.profile and isinstance(first, HostLoop | RolloutLoop | CompiledLoop):
                 few = {"first": 0, "last": 0} if isinstance(first, CompiledLoop) else {}  # thousands of steps each
                 first.profiler = Profiler(directories[0].path, first.program.learn_function.graph, **few)
+            first.observers = [*first.observers, Forecast(self.config.steps, self.say)]
             if progress is not None:
                 bar = ProgressObserver(self.config.steps * len(loops), first.step, label=progress)
                 stack.enter_context(bar)

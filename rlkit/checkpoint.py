@@ -83,6 +83,8 @@ class Checkpointer:
         self._saved = np.zeros(replay.num_envs if replay else 0, np.int64)
         parts = tf.train.TrackableView(agent).descendants()
         self._variables = [part for part in parts if isinstance(part, tf.Variable)]
+        self.nbytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in self._variables)
+        """Of the agent in one checkpoint."""
         self._best: tuple[int, list[tf.Tensor]] | None = None
 
     def save(self, step: int, state: Arrays) -> None:
