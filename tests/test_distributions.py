@@ -365,4 +365,4 @@ def test_iqn_learns_the_quantiles_of_returns_at_any_fraction(seed: int) -> None:
     agent = learned("iqn", seed, 2000, hidden=(32, 32), quantiles=16, learning_rate=3e-3)
     inside = np.array([0.05, 0.15, 0.25, 0.5, 0.6, 0.7, 0.95])
     np.testing.assert_allclose(returns_of(agent, 0, 0, inside), [-10] * 3 + [10] * 3 + [30], atol=2)
-    np.testing.assert_allclose(agent.q(tf.constant([0, 1])), [[5, 0], [5, -10]], atol=0.6)
+    np.testing.assert_allclose(agent.q(tf.constant([0, 1])), [[5, 0], [5, -10]], atol=1)
