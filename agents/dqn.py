@@ -16,7 +16,6 @@ from rlkit import td
 from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
-from rlkit.exploration import draws
 from rlkit.networks import EXPECTED, Head, minatar_cnn, nature_cnn, q_network
 from rlkit.noise import FactorisedNoise
 from rlkit.optimizers import AdamState, adam, clipped
@@ -56,10 +55,6 @@ class Judgement(NamedTuple):
     q: tf.Tensor
     """Value of the observation and the action."""
     priorities: tf.Tensor
-
-
-ONLINE, TARGET, SELECTING, ACTING = range(4)
-"""Networks whose noise is independent; a count is four draws apart from the next one."""
 
 
 class DQN(QAgent):
@@ -112,27 +107,22 @@ class DQN(QAgent):
             *(tf.Variable(size, trainable=False, name="noise") for size in sizes),
         )
 
-    def perturbed(
-        self, state: DQNState, weights: Sequence[tf.Tensor], count: tf.Tensor, which: int
-    ) -> Sequence[tf.Tensor]:
-        """A network's weights with the noise that one of the four networks has at a count."""
-        if self.noise is None:
-            return weights
-        return self.noise.perturbed(weights, draws(state.seed, Purpose.NOISE, 4 * count + which, [self.noise.draws]))
-
     def networks(self, state: DQNState) -> tuple[Sequence[tf.Tensor], Sequence[tf.Tensor], Sequence[tf.Tensor]]:
         """Weights of the online, target and selecting networks of an update.
 
-        Noise is drawn for each: Fortunato et al. 2018, equations 15 and 16.
+        Each has noise of its own: Fortunato et al. 2018, equations 15 and 16.
         """
-        count = state.optimizer.iterations
-        online = self.perturbed(state, state.weights, count, ONLINE)
-        target = self.perturbed(state, state.target, count, TARGET)
-        return online, target, self.perturbed(state, state.weights, count, SELECTING) if self.noise else online
+        if self.noise is None:
+            return state.weights, state.target, state.weights
+        factors = tf.unstack(self.noise.factors(state.seed, 2 * state.optimizer.iterations, 3))
+        online, target, selecting = map(self.noise.perturbed, (state.weights, state.target, state.weights), factors)
+        return online, target, selecting
 
     def choose(self, state: DQNState, observations: tf.Tensor, clock: Clock, bits: tf.Tensor | None) -> tf.Tensor:
-        """Epsilon-greedy actions by random bits [2, N] and a noisy network, if it has noise; greedy ones if None."""
-        weights = state.weights if bits is None else self.perturbed(state, state.weights, clock.step, ACTING)
+        """Epsilon-greedy actions by random bits [2, N] and a network with the step's noise; greedy ones if None."""
+        weights = state.weights
+        if self.noise and bits is not None:
+            weights = self.noise.perturbed(weights, self.noise.factors(state.seed, 2 * clock.step + 1, 1)[0])
         return self.pick(self.q_values(weights, observations), clock, bits)
 
     def learn(self, batch: Transition, clock: Clock) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

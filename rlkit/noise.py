@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit.exploration import normal
+from rlkit.exploration import draws, normal
 from rlkit.seeding import Purpose, generator
 
 SIZE = 0.5
@@ -35,7 +35,7 @@ class FactorisedNoise:
         self.shapes = [tuple(layer.kernel.shape) for layer in layers]
         self.weights = len(network.trainable_variables)
         self.draws = sum(inputs + outputs for inputs, outputs in self.shapes)
-        """Random bits of one draw of the noise."""
+        """Numbers that the noise of one network takes."""
 
     def begin(self, network: keras.Model, seed: int) -> list[np.ndarray]:
         """Set the means to U[-1/sqrt(p), 1/sqrt(p)] with p a layer's inputs; the noise's sizes, sigma_0 / sqrt(p).
@@ -53,18 +53,27 @@ class FactorisedNoise:
                 sizes.append(np.full(shape, SIZE / math.sqrt(p), np.float32))
         return sizes
 
-    def perturbed(self, weights: Sequence[tf.Tensor], bits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def factors(self, seed: tf.Tensor, count: tf.Tensor, networks: int) -> tf.Tensor:
+        """f(e) = sgn(e) sqrt(|e|) of independent standard normal e, a row for each of some networks, [networks, draws].
+
+        Args:
+            seed: int64 scalar.
+            count: that no other draw of the noise has, int64 scalar.
+            networks: at the count.
+        """
+        drawn = normal(draws(seed, Purpose.NOISE, count, [networks, self.draws]))
+        return tf.sign(drawn) * tf.sqrt(tf.abs(drawn))
+
+    def perturbed(self, weights: Sequence[tf.Tensor], factors: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """The network's weights mu + sigma epsilon, with epsilon_ij = f(e_i) f(e_j) for a kernel and f(e_j) for a bias.
 
-        f(x) = sgn(x) sqrt(|x|) of independent standard normal e. Equations 10 and 11.
+        Equations 10 and 11.
 
         Args:
             weights: means of all weights, then sizes as `begin` returns them.
-            bits: random, [draws] uint32.
+            factors: a row of them, [draws].
         """
-        drawn = normal(bits)
-        drawn = tf.sign(drawn) * tf.sqrt(tf.abs(drawn))
-        parts = tf.split(drawn, [side for shape in self.shapes for side in shape])
+        parts = tf.split(factors, [side for shape in self.shapes for side in shape])
         found, sizes = list(weights[: self.weights]), weights[self.weights :]
         for i, (kernel, bias) in enumerate(self.places):
             e_in, e_out = parts[2 * i], parts[2 * i + 1]
