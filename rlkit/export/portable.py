@@ -16,7 +16,18 @@ import tensorflow as tf
 
 from rlkit.custom import Linear
 from rlkit.facts import Facts
-from rlkit.networks import Dueling, NarrowDense, OneHot
+from rlkit.networks import (
+    EMBEDDING,
+    MIDPOINTS,
+    Dueling,
+    Expectation,
+    FractionEmbedding,
+    MidpointMean,
+    NarrowDense,
+    OneHot,
+    cosines,
+    midpoints,
+)
 
 Arrays = Mapping[str, np.ndarray]
 Runtime = Callable[[Arrays], dict[str, np.ndarray]]
@@ -193,13 +204,24 @@ def of_supervised(network: keras.Model, facts: Facts) -> Portable:
 
 def plain(network: keras.Model) -> keras.Model:
     """The same model of layers and operations that Keras itself has, so that a file of it needs no rlkit."""
-    own = Dueling | OneHot | NarrowDense | Linear | keras.layers.Normalization
+    own = (
+        Dueling
+        | OneHot
+        | NarrowDense
+        | Expectation
+        | FractionEmbedding
+        | MidpointMean
+        | Linear
+        | keras.layers.Normalization
+    )
     if not any(isinstance(layer, own) for layer in network.layers):
         return network
 
     def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, NarrowDense | Linear):
             return keras.layers.Dense(layer.units, name=layer.name)
+        if isinstance(layer, FractionEmbedding):
+            return keras.layers.Dense(layer.kernel.shape[1], "relu", name=layer.name)
         return layer if isinstance(layer, own) else type(layer).from_config(layer.get_config())
 
     copy = keras.models.clone_model(network, clone_function=replaced, call_function=_called)
@@ -211,7 +233,18 @@ def _called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # 
     """A layer's outputs, by Keras' own operations where the layer is rlkit's."""
     if isinstance(layer, Dueling):
         value, advantages = inputs
-        return value + advantages - keras.ops.mean(advantages, axis=-1, keepdims=True)
+        return value + advantages - keras.ops.mean(advantages, axis=1, keepdims=True)
+    if isinstance(layer, Expectation):
+        scale = np.linspace(layer.low, layer.high, inputs[0].shape[-1]).tolist()
+        shares = keras.layers.Softmax(name=f"{layer.name}_probabilities")(*inputs)
+        return keras.ops.sum(keras.layers.Rescaling(scale, name=f"{layer.name}_atoms")(shares), axis=-1)
+    if layer.name == EMBEDDING:
+        features = inputs[0][:, None]  # [B, 1, D]
+        waves = np.asarray(cosines(midpoints(MIDPOINTS)))  # [N, COSINES]
+        rows = features * layer(keras.ops.zeros_like(features[..., :1]) + waves)  # [B, N, D]
+        return keras.ops.reshape(rows, (-1, features.shape[-1]))
+    if isinstance(layer, MidpointMean):
+        return keras.ops.mean(keras.ops.reshape(inputs[0], (-1, MIDPOINTS, inputs[0].shape[-1])), axis=1)
     if isinstance(layer, OneHot):
         codes = keras.ops.cast(inputs[0], "int32")
         return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
