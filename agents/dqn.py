@@ -18,7 +18,7 @@ from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
 from rlkit.networks import EXPECTED, Head, minatar_cnn, nature_cnn, q_network
 from rlkit.noise import FactorisedNoise
-from rlkit.optimizers import AdamState, adam, clipped
+from rlkit.optimizers import AdamState, adam, clipped, fused_adam, large
 from rlkit.seeding import Purpose, key
 
 LOSSES = {"huber": td.huber, "squared": td.squared}
@@ -172,7 +172,8 @@ class DQN(QAgent):
         gradients = tape.gradient(loss, weights)
         gradients, norm = clipped(gradients, self.config.max_gradient_norm)
         rate = self.learning_rate(clock)
-        weights, optimizer = adam(state.optimizer, weights, gradients, rate, self.config.adam_epsilon)
+        step = fused_adam if large(weights) and not self.config.jit else adam
+        weights, optimizer = step(state.optimizer, weights, gradients, rate, self.config.adam_epsilon)
         state = state._replace(weights=weights, optimizer=optimizer)
         if self.config.target == "polyak":
             state = state._replace(target=td.moved(state.target, weights, self.config.polyak))

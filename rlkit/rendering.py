@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from rlkit.config import Scalar
 from rlkit.errors import UserError
 from rlkit.evaluation import Policy, begin
 from rlkit.files import check_output
+from rlkit.panel import Panel, font, views
 from rlkit.seeding import evaluation_seed
 from rlkit.video import FASTEST, Picture, ffmpeg, write_video
 
@@ -45,6 +46,10 @@ class View:
 
     max_steps: int = 10_000
     """Where an episode is cut that does not end by itself."""
+
+    values: Callable[[np.ndarray], np.ndarray] | None = None
+    """From one observation, [1, ...], to the values of its actions, [1, A], to be drawn beside the screen with what
+    the agent sees; None for the screen alone."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,8 @@ class _Playback:
         self.stride = 1
         self._ends: list[_Moment] = []
         self._frames = 0
+        self._observation = np.zeros(0)
+        self._panel: Panel | None = None
 
     def rollout(self, path: Path | None) -> Rollout:
         """What has been played."""
@@ -188,21 +195,34 @@ class _Playback:
                 frame = self._env.render()
                 if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
                     raise UserError(f"{title} cannot be drawn: its rgb_array is no picture")
+                if self._view.values:
+                    frame = self._beside(frame, self._view.values)
                 caption = caption or _Caption(title, frame.shape, self._view.width)
                 self._frames += 1
                 shown = HOLD if moment.ended else self.stride / self.fps
                 yield caption.under(frame, moment, self._episodes), shown
 
+    def _beside(self, frame: np.ndarray, values: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The screen with what the agent sees and values."""
+        found = values(self._observation[None])[0]
+        if self._panel is None:
+            named = getattr(self._env.unwrapped, "get_action_meanings", None)
+            names = named() if named else [f"action {a}" for a in range(len(found))]
+            self._panel = Panel(names, len(views(self._observation)))
+        return self._panel.beside(frame, self._observation, found)
+
     def _moments(self) -> Generator[_Moment]:
         for episode in range(self._episodes):
             observation, _ = self._env.reset(seed=evaluation_seed(self._seed, episode))
+            self._observation = np.asarray(observation)
             begin(self._policy, np.ones(1, np.bool_))
             moment = _Moment(episode + 1, 0, 0.0, False)
             try:
                 yield moment
                 while not moment.ended:
-                    action = self._policy(np.asarray(observation)[None])[0]
+                    action = self._policy(self._observation[None])[0]
                     observation, reward, terminated, truncated, _ = self._env.step(action)
+                    self._observation = np.asarray(observation)
                     step = moment.step + 1
                     ended = terminated or truncated or step >= self._view.max_steps
                     moment = _Moment(episode + 1, step, moment.total + float(reward), bool(ended))
@@ -231,14 +251,14 @@ class _Caption:
     def _fit(self) -> tuple[int, FreeTypeFont]:
         """One row in the largest font that fits, two if that would be too small to read."""
         largest = min(24, max(15, self.size[0] // 32))
-        font = _font(largest)
+        fitting = font(largest)
         for rows, smallest in ((1, 13), (2, 8)):
             for size in range(largest, smallest - 1, -1):
-                font = _font(size)
+                fitting = font(size)
                 texts = self.WIDEST if rows == 2 else (self._title, *self.WIDEST)
-                if sum(font.getlength(text) + size for text in texts) + size <= self.size[0]:
-                    return rows, font
-        return 2, font
+                if sum(fitting.getlength(text) + size for text in texts) + size <= self.size[0]:
+                    return rows, fitting
+        return 2, fitting
 
     def under(self, frame: np.ndarray, moment: _Moment, episodes: int) -> np.ndarray:
         """The picture with the strip, [height, width, 3] uint8, of even height and width."""
@@ -261,15 +281,6 @@ class _Caption:
             draw.text((x, last), label, self.LABEL, self._font, anchor="lm")
             draw.text((x + self._font.getlength(label), last), value, self.VALUE, self._font, anchor="lm")
         return np.asarray(canvas)
-
-
-def _font(size: int) -> FreeTypeFont:
-    """Pillow's own font, in pixels."""
-    from PIL import ImageFont  # noqa: PLC0415 - only those who render wait for it
-
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
 
 
 def _project(pictures: Iterator[Picture], title: str) -> None:

@@ -33,7 +33,7 @@ from rlkit.envs.cartpole import CartPole
 from rlkit.errors import UserError
 from rlkit.functional import FunctionalVectorEnv
 from rlkit.mdp import FiniteMDP
-from rlkit.optimizers import AdamState, adam, clipped
+from rlkit.optimizers import AdamState, adam, clipped, fused_adam, large
 from rlkit.rollout import RolloutLoop, RolloutProgram
 from rlkit.vector import Environments
 
@@ -109,6 +109,22 @@ def test_gradients_are_clipped_by_their_common_norm() -> None:
         found, norm = clipped(gradients, largest)
         assert float(norm) == 5.0
         np.testing.assert_allclose([found[0][0], found[1][0, 0]], expected, rtol=1e-6)
+
+
+def test_large_gradients_are_clipped_and_stepped_by_as_the_small_ones() -> None:
+    rng = np.random.default_rng(0)
+    gradients = [tf.constant(rng.normal(size=shape), tf.float32) for shape in ((400, 300), (7,))]
+    assert large(gradients)
+    assert not large(gradients[1:])
+    found, norm = clipped(gradients, 2.0)
+    together = np.concatenate([np.ravel(g) for g in gradients]).astype(np.float64)
+    assert float(norm) == pytest.approx(np.linalg.norm(together), rel=1e-5)
+    np.testing.assert_allclose(found[1], gradients[1] * 2.0 / np.linalg.norm(together), rtol=1e-5)
+    weights = [tf.Variable(tf.ones_like(g)) for g in gradients]
+    start = tf.nest.map_structure(tf.convert_to_tensor, AdamState.variables(weights))
+    steps = (step(start, [w.value() for w in weights], found, 0.01, 1e-6) for step in (adam, fused_adam))
+    for one, other in zip(*map(tf.nest.flatten, steps), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
 
 
 LIMIT = 40

@@ -15,9 +15,19 @@ from rlkit.errors import UserError
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
 @click.option("--human", is_flag=True, help="Play live in a window instead.")
 @click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
+@click.option("--values", is_flag=True, help="Draw what the agent sees and its value of each action beside the screen.")
 @checkpoint_options
 @runtime_option
-def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint: str, seed: int, runtime: str) -> None:
+def render(  # noqa: PLR0913 - the options
+    run: Path,
+    path: Path | None,
+    human: bool,
+    episodes: int,
+    values: bool,
+    checkpoint: str,
+    seed: int,
+    runtime: str,
+) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
     from rlkit import rendering
     from rlkit.run import find
@@ -30,12 +40,12 @@ def render(run: Path, path: Path | None, human: bool, episodes: int, checkpoint:
         from rlkit.experiments.training import load
     loaded = load(directory.path)
     policy, step = loaded.policy(1, checkpoint, runtime)
+    view = rendering.View(values=loaded.values(checkpoint) if values else None)
+    shown = (policy, loaded.config.env, loaded.config.env_args)
     if human:
-        rollout = rendering.show(policy, loaded.config.env, loaded.config.env_args, seed=seed, episodes=episodes)
+        rollout = rendering.show(*shown, seed=seed, episodes=episodes, view=view)
     else:
         path = path or loaded.path / "videos" / f"step{step}-seed{seed}.mp4"
-        rollout = rendering.record(
-            policy, loaded.config.env, loaded.config.env_args, path, seed=seed, episodes=episodes
-        )
+        rollout = rendering.record(*shown, path, seed=seed, episodes=episodes, view=view)
         click.echo(rollout.path)
     click.echo("return " + ", ".join(f"{r:g}" for r in rollout.returns))
