@@ -41,6 +41,7 @@ TEXT = "in the beginning there was a cat, and the cat was on the mat. " * 30
 def train_all(root: Path) -> dict[str, Path]:
     """A tiny run of each kind of model, by name."""
     catch = {**TINY, "steps": 60, "learning_starts": 40, "network": "nature-cnn", "hidden": (32,), "batch_size": 4}
+    few = {**TINY, "steps": 200, "jit": False}
     memory = {**TINY, "network": "lstm", "lstm_units": 8, "sequence_length": 4, "burn_in": 2, "batch_size": 4}
     (root / "cat.txt").write_text(TEXT)
     (root / "prices.csv").write_text("size,rooms,price\n" + "".join(f"{i},{i % 4},{100 + 9 * i}\n" for i in range(60)))
@@ -50,6 +51,9 @@ def train_all(root: Path) -> dict[str, Path]:
     made = {
         "dqn": rlkit.train("dqn", "CartPole-v1", run_dir=root, **TINY),
         "dueling": rlkit.train("dqn", "CartPole-v1", run_dir=root, dueling=True, **TINY),
+        "c51": rlkit.train("dqn", "CartPole-v1", run_dir=root, head="c51", noisy=True, **few),
+        "qr": rlkit.train("dqn", "CartPole-v1", run_dir=root, head="qr", quantiles=20, **few),
+        "iqn": rlkit.train("dqn", "CartPole-v1", run_dir=root, head="iqn", quantiles=8, **few),
         "pqn": rlkit.train(
             "pqn", "CartPole-v1", run_dir=root, preset="none", steps=512, eval_interval=0, num_envs=4,
             rollout_length=16, minibatches=2, hidden=(16,), layer_norm=True,
@@ -70,8 +74,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return train_all(tmp_path_factory.mktemp("runs"))
 
 
-KINDS = ("dqn", "dueling", "pqn", "memory", "images", "table", "mlp", "cnn", "linear", "lstm")
-NOT_H5 = {"dueling": "Mean", "memory": "Split", "lstm": "Cast"}
+KINDS = ("dqn", "dueling", "c51", "qr", "iqn", "pqn", "memory", "images", "table", "mlp", "cnn", "linear", "lstm")
+NOT_H5 = {"dueling": "Mean", "c51": "Sum", "iqn": "GetItem", "memory": "Split", "lstm": "Cast"}
 """What an .h5 cannot hold, and the operation that is to blame."""
 
 _subjects: dict[Path, subjects.Subject] = {}

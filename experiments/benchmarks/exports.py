@@ -23,12 +23,17 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FEW = ("--steps", "20000")
+
 MODELS: dict[str, tuple[str, ...]] = {
     "dqn": ("train", "dqn", "--env", "CartPole-v1"),
     "dueling": ("train", "dqn", "--env", "CartPole-v1", "--dueling"),
+    "c51": ("train", "dqn", "--env", "CartPole-v1", "--head", "c51", "--v-min", "0", "--v-max", "50", *FEW),
+    "qr": ("train", "dqn", "--env", "CartPole-v1", "--head", "qr", "--quantiles", "50", *FEW),
+    "iqn": ("train", "dqn", "--env", "CartPole-v1", "--head", "iqn", "--quantiles", "16", *FEW),
     "pqn": ("train", "pqn", "--env", "CartPole-v1"),
     "nature-cnn": ("train", "dqn", "--env", "rlkit/Catch-v0", "--no-dueling"),
-    "lstm-dqn": ("train", "dqn", "--env", "rlkit/MaskedCartPole-v0", "--steps", "20000"),
+    "lstm-dqn": ("train", "dqn", "--env", "rlkit/MaskedCartPole-v0", *FEW),
     "q-learning": ("train", "q-learning", "--env", "FrozenLake-v1"),
     "linear": ("fit", "linear", "--data", "house-prices"),
     "mlp": ("fit", "mlp", "--data", "digits"),
