@@ -114,6 +114,50 @@ def test_the_switches_are_orthogonal(switches: dict[str, Any], tmp_path: Path) -
     assert run.evaluate(episodes=10, checkpoint="last").mean >= 15
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"head": "c51", "atoms": 11, "v_min": -1, "v_max": 3},
+        {"head": "qr", "quantiles": 8, "dueling": True, "loss": "squared"},
+        {"head": "iqn", "quantiles": 8, "hidden": (16, 16), "double": False},
+        {"noisy": True, "dueling": True, "n_step": 2, "epsilon_end": 0.0},
+        {"precision": "mixed_bfloat16", "dueling": True},
+        {"head": "c51", "v_min": -1, "v_max": 3, "noisy": True, "precision": "mixed_bfloat16", "target": "polyak"},
+    ],
+    ids=str,
+)
+def test_heads_noise_and_precision_are_switches_as_well(fields: dict[str, Any], tmp_path: Path) -> None:
+    run = rlkit.train("dqn", "test/Echo-v0", run_dir=tmp_path, **{**QUICK, "steps": 2500, "jit": False, **fields})
+    assert run.evaluate(episodes=10, checkpoint="last").mean >= 15  # as above
+
+
+def test_returns_of_n_steps_carry_a_reward_n_states_back() -> None:
+    # A row of states whose end pays 1: with each copy of the target network that is known n states further back.
+    length = 9
+
+    def after(copies: int, n: int) -> np.ndarray:
+        agent = DQN(DQNConfig(env="toy", hidden=(), n_step=n, target_interval=1, learning_rate=0.02, seed=3),
+                    spaces.Discrete(length), spaces.Discrete(1))  # fmt: skip
+        for v in (*agent.q.trainable_variables, *agent.target.trainable_variables):
+            v.assign(tf.zeros_like(v))
+        states = np.tile(np.arange(length), (400, 1)).astype(np.int32)  # [K, B]
+        ends = states + n >= length
+        batch = Transition(
+            states, np.zeros_like(states), ends.astype(np.float32), (~ends).astype(np.float32),
+            np.minimum(states + n, length - 1),
+        )  # fmt: skip
+        learn = tf.function(agent.learn, autograph=False)
+        for copy in range(copies):
+            learn(
+                tf.nest.map_structure(tf.constant, batch),
+                Clock(tf.constant(copy + 1, tf.int64), tf.constant(0, tf.int64)),
+            )
+        return np.asarray(agent.q(np.arange(length, dtype=np.int32)))[:, 0]
+
+    np.testing.assert_allclose(after(2, 1), [0] * 7 + [1] * 2, atol=0.02)
+    np.testing.assert_allclose(after(2, 3), [0] * 3 + [1] * 6, atol=0.02)
+
+
 @pytest.mark.parametrize("name", agents.REGISTRY)
 def test_the_same_seed_is_the_same_run_and_another_seed_is_another(name: str, tmp_path: Path) -> None:
     def metrics(seed: int, folder: str) -> bytes:

@@ -573,10 +573,12 @@ def test_a_recurrent_run_on_a_model_has_no_regret(tmp_path: Path) -> None:
             "buffer_size is 100, expected at least num_envs times the steps of a sequence, burn_in and "
             "sequence_length, 120",
         ),
+        ({"head": "c51"}, "head is c51, expected expected where network is lstm"),
+        ({"noisy": True}, "noisy is true, expected false where network is lstm"),
         ({"lstm_units": 0}, "lstm_units is 0, expected at least 1"),
         ({"sequence_length": 0}, "sequence_length is 0, expected at least 1"),
         ({"burn_in": -1}, "burn_in is -1, expected at least 0"),
-        ({"network": "gru"}, "network is 'gru', expected one of mlp, lstm, nature-cnn"),
+        ({"network": "gru"}, "network is 'gru', expected one of mlp, lstm, nature-cnn, minatar-cnn"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_sentence(fields: dict[str, Any], sentence: str) -> None:
