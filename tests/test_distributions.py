@@ -49,7 +49,7 @@ def batch(space: gymnasium.Space[Any], size: int = 6) -> np.ndarray:
 
 
 def head(kind: str) -> Head:
-    return {"c51": Head("c51", 5, -2.0, 4.0), "qr": Head("qr", 7), "iqn": Head("iqn")}[kind]  # type: ignore[arg-type]
+    return {"c51": Head("c51", 5, -2.0, 4.0), "qr": Head("qr", 7), "iqn": Head("iqn")}[kind]
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -233,8 +233,10 @@ def test_the_loss_is_that_of_a_slow_reference_and_so_are_metrics_and_priorities(
     online, target = ([w.numpy().astype(np.float64) for w in m.trainable_variables] for m in (agent.q, agent.target))
     given, state = transitions(), agent.state()
     z = np.linspace(-2, 4, 5)
-    means: dict[str, Callable[[np.ndarray], np.ndarray]] = {"c51": lambda x: softmax(x) @ z}
-    mean = means.get(kind, lambda x: x.mean(axis=-1))
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return np.asarray(softmax(x) @ z if kind == "c51" else x.mean(axis=-1))
+
     taus, taus_t = (np.broadcast_to(np.asarray(agent.fractions(state, 5, side), np.float64), (5, 7)) for side in (0, 1))
     losses, errors, q = [], [], []
     for b in range(5):
@@ -290,7 +292,8 @@ def test_fractions_are_others_in_every_update_on_either_side_and_for_every_seed(
 
 
 def test_quantiles_are_as_many_as_in_the_papers_unless_given() -> None:
-    for kind, count in (("qr", 200), ("iqn", 64), ("c51", None), ("expected", None)):
+    counts: dict[Any, int | None] = {"qr": 200, "iqn": 64, "c51": None, "expected": None}
+    for kind, count in counts.items():
         assert DQNConfig(env="toy", head=kind).quantiles == count
     assert DQNConfig(env="toy", head="qr", quantiles=9).quantiles == 9
     assert agent_of("qr", quantiles=9).distribution.output_shape == (None, 3, 9)
@@ -340,7 +343,7 @@ def learned(kind: str, seed: int, updates: int, **fields: Any) -> Distributional
 
 def returns_of(agent: DistributionalDQN, state: int, action: int, fractions: np.ndarray) -> np.ndarray:
     given = tf.constant(fractions[None], tf.float32)
-    return agent.returns(agent.state().weights, tf.constant([state]), given)[0, action].numpy()
+    return np.asarray(agent.returns(agent.state().weights, tf.constant([state]), given)[0, action])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
