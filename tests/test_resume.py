@@ -26,7 +26,7 @@ FRESH, LOADED = multiprocessing.get_context("spawn"), multiprocessing.get_contex
 
 LOADED.set_forkserver_preload(["rlkit.cli.train", "rlkit.experiments.training"])  # imports start no threads
 
-KILLS = {"one env": 10, "native vector env": 10}
+KILLS = {"one env": 10, "native vector env": 10, "frames, by priority": 3}
 """Of each kind of run, 5 of the others."""
 
 COMMON = [
@@ -46,6 +46,13 @@ KINDS = {
     "recurrent": [
         "dqn", *COMMON, "--env", "rlkit/MaskedCartPole-v0", "--network", "lstm", "--lstm-units", "8", "--n-step", "1",
         "--num-envs", "4", "--train-interval", "16", "--sequence-length", "5", "--burn-in", "3", "--steps", "12000",
+    ],
+    "frames, by priority": [
+        "rainbow", "--preset", "none", "--env", "ALE/Pong-v5", "--preprocessing", "mnih2015", "--screen-size", "36",
+        "--max-num-frames-per-episode", "400", "--network", "nature-cnn", "--hidden", "16", "--atoms", "5", "--no-jit",
+        "--num-envs", "2", "--steps", "4000", "--learning-starts", "200", "--buffer-size", "600", "--batch-size", "8",
+        "--train-interval", "8", "--clip-reward", "--overlap", "--log-interval", "100", "--eval-interval", "1500",
+        "--eval-episodes", "2", "--checkpoint-interval", "300",
     ],
     "compiled": [
         "dqn", *COMMON, "--env", "CartPole-v1", "--loop", "compiled", "--num-envs", "4", "--train-interval", "8",
@@ -121,7 +128,9 @@ def final(run: Path) -> dict[str, object]:
             elif variable.startswith("state/"):
                 state = unpack(io.BytesIO(reader.get_tensor(variable)))
                 mine = {
-                    key: array for key, array in state.items() if key.startswith(("tables.", "memory.", "learner."))
+                    key: array
+                    for key, array in state.items()
+                    if key.startswith(("tables.", "memory.", "learner.", "replay."))
                 }
                 found |= {f"{name}:{variable}:{key}": array.tobytes() for key, array in mine.items()}
     return found
@@ -136,7 +145,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str,
         folder = tmp_path_factory.mktemp("whole")
         process = start("train", *KINDS[kind], "--run-dir", folder / "runs", said=folder / "said")
         assert ended(process) == 0, (folder / "said").read_text()
-        return final(only_run(folder))
+        return final(only_run(folder / "runs"))
 
     return run
 
@@ -165,7 +174,7 @@ def test_killed_runs_end_where_the_uninterrupted_one_does(
     found = final(only_run(folder))
     assert expected.keys() == found.keys()
     assert [name for name in expected if expected[name] != found[name]] == []
-    assert len(expected) > (20 if "dqn" in KINDS[kind] else 12)
+    assert len(expected) > (20 if KINDS[kind][0] in ("dqn", "rainbow") else 12)
     assert json.loads((only_run(folder) / "run.json").read_text())["status"] == "finished"
 
 
