@@ -43,9 +43,10 @@ class DQNConfig(ReplayConfig):
         low=1,
         group="agent",
     )
-    precision: Literal["float32", "mixed_bfloat16"] = option(
+    precision: Literal["float32", "mixed_bfloat16", "auto"] = option(
         "float32",
-        "Numbers that convolutions and hidden layers compute with; weights, values, loss and optimizer are float32.",
+        "Numbers that convolutions and hidden layers compute with; weights, values, loss and optimizer are float32. "
+        "auto is mixed_bfloat16 where the GPU or CPU has it.",
         group="agent",
     )
     dueling: bool = option(False, "Value and advantage in streams of their own (Wang 2016).", group="agent")

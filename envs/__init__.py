@@ -162,6 +162,13 @@ def game(env: str) -> str | None:
     return f"ALE/{str(spec.kwargs['game']).title().replace('_', '')}-v5"
 
 
+def frames_per_step(env: str, env_args: Mapping[str, Scalar]) -> int | None:
+    """Frames of the console that a step of an Atari game takes; None for any other env."""
+    if game(env) is None:
+        return None
+    return int(env_args.get("frameskip") or _load("rlkit.envs.atari:SETTINGS")["mnih2015"].frameskip)
+
+
 def _game(spec: EnvSpec) -> EnvSpec:
     """The spec of a game of ale-py's, preprocessed: its version says how, and arguments may say otherwise."""
     kwargs = {"game": spec.kwargs["game"]}

@@ -24,7 +24,7 @@ from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build
-from rlkit.devices import configure
+from rlkit.devices import configure, fast_precision
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
@@ -74,6 +74,11 @@ class Run(AnyRun):
         if isinstance(self.config, TabularConfig):
             cast("Tabular", agent).adopt()
         return agent, step
+
+    def counts(self) -> dict[str, int]:
+        """Frames of the console, where the env is an Atari game."""
+        each = envs.frames_per_step(self.config.env, self.config.env_args)
+        return {"frames": each * int(self.directory.info["step"])} if each else {}
 
     def policy(self, num_envs: int = 1, checkpoint: str = "best", runtime: str = "tensorflow") -> tuple[Policy, int]:
         """The greedy policy for N observations, and the step that it was saved at.
@@ -227,12 +232,20 @@ def _start(
 ) -> list[Run]:
     """Train new runs whose configs differ in the seed alone."""
     loop, why = looping(configs[0])
-    configs = [c.replace(loop=loop) for c in configs]
+    configs = [_settled(c).replace(loop=loop) for c in configs]
     with _Session(agent, configs, say) as session:
         directories = [run.create(run_dir, agent, c.env, c.seed, c.to_dict()) for c in configs]
         say(f"preset: {preset}" if preset else "preset: none, the defaults")
         say(f"loop: {loop}, {why}")
         return session.train(directories, progress=progress)
+
+
+def _settled(config: TrainConfig) -> TrainConfig:
+    """A config whose precision does not depend on the machine any more, so that the run goes on as it began."""
+    if not isinstance(config, DQNConfig) or config.precision != "auto":
+        return config
+    with configure(config):
+        return config.replace(precision=fast_precision())
 
 
 def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:

@@ -8,7 +8,7 @@ import platform
 import re
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -53,6 +53,19 @@ def configure(config: Config) -> AbstractContextManager[Any]:
         _configured.update(wanted)
     scope: AbstractContextManager[Any] = tf.device(device_name(config.device))
     return scope
+
+
+def fast_precision() -> Literal["float32", "mixed_bfloat16"]:
+    """The faster precision of the GPU that TensorFlow sees, or else of the CPU: by whether it has bfloat16."""
+    gpus = tf.config.get_visible_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        fast = capability >= (8, 0)
+    else:
+        cpu = Path("/proc/cpuinfo")
+        flags = cpu.read_text(encoding="utf-8") if cpu.exists() else ""
+        fast = bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", flags))
+    return "mixed_bfloat16" if fast else "float32"
 
 
 def visible_gpus(config: Config) -> list[Any]:

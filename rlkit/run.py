@@ -135,6 +135,10 @@ class AnyRun:
         """How training ended: finished, solved, stopped, interrupted, failed, killed; or running."""
         return self.directory.status
 
+    def counts(self) -> dict[str, int]:
+        """How far training came in other units than steps."""
+        return {}
+
 
 def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any], verb: str = "train") -> RunDirectory:
     """Make a new run's folder, root/ENV/AGENT/TIME-seedN, or root/DATA/MODEL/TIME-seedN for the verb fit.

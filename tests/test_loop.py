@@ -59,7 +59,8 @@ def make_loop(
     config = DQNConfig(**{"env": "toy", "num_envs": envs.num_envs, "threads": 0, **fields})
     environments = Environments(envs, config.seed)
     agent = DQN(config, envs.single_observation_space, envs.single_action_space)
-    replay = Replay(config.buffer_size, config.num_envs, envs.single_observation_space, config.n_step, config.gamma)
+    space, c = envs.single_observation_space, config
+    replay = Replay(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent)
     checkpointer = Checkpointer(path / "checkpoints", agent, replay, config.keep_checkpoints)
     return HostLoop(agent, environments, replay, checkpointer, evaluate, observers), agent
 
@@ -71,6 +72,47 @@ MODES: dict[str, Callable[[], VectorEnv]] = {
     "same step": lambda: SyncVectorEnv([corridor] * 3, autoreset_mode=AutoresetMode.SAME_STEP),
     "async": lambda: AsyncVectorEnv([corridor] * 3, autoreset_mode=AutoresetMode.DISABLED),
 }
+
+
+class Paying(Corridor):
+    """Pays ten times as much."""
+
+    def step(self, action: int) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, 10.0 * reward - 3.0, terminated, truncated, info
+
+
+def test_rewards_are_clipped_for_learning_alone(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"hidden": (4,), "steps": 60, "learning_starts": 10, "batch_size": 4, "clip_reward": True}
+    loop, _ = make_loop(OneEnv(lambda: TimeLimit(Paying(), 3)), tmp_path, **small, eval_interval=0)
+    loop.run()
+    stored = loop.replay.fields["reward"][:60]
+    assert set(np.unique(stored).tolist()) == {-1.0, 1.0}, "of -3, 2 and 7"
+    assert {-3.0, 2.0, 7.0} >= {r for returns, n in loop._ended if n == 1 for r in [returns]}
+    assert any(abs(returns) > 3 for returns, _ in loop._ended)
+
+
+@pytest.mark.parametrize("gradient_steps", [1, 3])
+def test_updates_beside_the_envs_are_those_between_their_steps_one_action_later(
+    gradient_steps: int, tmp_path: Path
+) -> None:
+    """The same rounds on the same rows; only that the action between them was chosen before."""
+    fields: dict[str, Any] = {
+        "hidden": (4,), "steps": 41, "learning_starts": 39, "batch_size": 4, "train_interval": 1, "eval_interval": 0,
+        "gradient_steps": gradient_steps, "epsilon_start": 1.0, "epsilon_end": 1.0, "priority_exponent": 0.5,
+    }  # fmt: skip
+    (beside, one), (between, other) = (
+        make_loop(OneEnv(corridor), tmp_path / str(overlap), **fields, overlap=overlap) for overlap in (True, False)
+    )
+    beside.run()
+    between.run()
+    assert (beside.rounds, between.rounds) == (2, 3), "rounds of steps 39 and 40; that of 41 is owed"
+    assert beside._owed == 1
+    between_two, third = make_loop(OneEnv(corridor), tmp_path / "two", **{**fields, "steps": 40})
+    between_two.run()
+    for a, b in zip(tf.nest.flatten(one.state()), tf.nest.flatten(third.state()), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, b) for a, b in zip(one.q.get_weights(), other.q.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize("make", MODES.values(), ids=MODES.keys())

@@ -17,6 +17,8 @@ OPTIONAL = {
     "sklearn": ("data", "the data set digits"),
     "tensorflow_datasets": ("data", "the data set flowers"),
     "Box2D": ("box2d", "LunarLander, BipedalWalker, CarRacing"),
+    "ale_py": ("atari", "Atari's games"),
+    "cv2": ("atari", "scales the screen of one game"),
     "minatar": ("minatar", "MinAtar's five games"),
     "ai_edge_litert": ("export", "runs .tflite"),
     "tf2onnx": ("export", "writes ONNX"),

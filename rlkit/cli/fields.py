@@ -86,6 +86,7 @@ def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]]) -> dict
             "seed": run.directory.info["seed"],
             "status": run.status,
             "step": run.directory.info["step"],
+            **run.counts(),
             "seconds": run.directory.info["seconds"],
             "evaluation": result,
         }

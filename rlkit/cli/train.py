@@ -132,7 +132,10 @@ def print_results(results: list[tuple[Run, Any]]) -> None:
     for run, result in results:
         info = run.directory.info
         click.echo(f"{run.path}")
-        click.echo(f"  seed {run.config.seed}: {run.status} at step {info['step']:,} after {info['seconds']:.1f} s")
+        also = "".join(f", {count:,} {unit}," for unit, count in run.counts().items())
+        click.echo(
+            f"  seed {run.config.seed}: {run.status} at step {info['step']:,}{also} after {info['seconds']:.1f} s"
+        )
         if result is not None:
             low, high = result.interval
             click.echo(
