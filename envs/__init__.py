@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -98,9 +99,13 @@ EXTRAS = {
 
 
 def names() -> list[str]:
-    """The ids of every registered env that is the newest of its versions."""
+    """The ids of every registered env that is the newest of its versions, Atari's games among them if installed."""
+    with suppress(ImportError):
+        importlib.import_module("ale_py")
     newest: dict[str, EnvSpec] = {}
     for spec in gymnasium.registry.values():
+        if spec.entry_point == GAME and not spec.namespace:
+            continue  # an old id of a game
         key = f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name
         if key not in newest or (spec.version or 0) > (newest[key].version or 0):
             newest[key] = spec

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from PIL import Image
 
 from rlkit import envs
 from rlkit.envs.atari import SETTINGS, AtariVector, make
@@ -99,6 +103,38 @@ def test_starts_wait_as_many_frames_as_they_may() -> None:
 def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], message: str, num_envs: int) -> None:
     with pytest.raises(UserError, match=message):
         make_vector("ALE/Pong-v5", arguments, num_envs)
+
+
+def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ale_py", None)  # cannot be imported
+    monkeypatch.delitem(sys.modules, "rlkit.envs.atari")
+    monkeypatch.delitem(gymnasium.registry, "ALE/Pong-v5", raising=False)
+    for env in ("ALE/Pong-v5", "ALE/Breakout-v5", "BreakoutNoFrameskip-v4"):
+        with pytest.raises(UserError, match=r"needs a package that is not installed: .*extra 'atari'"):
+            envs.find(env)
+    assert "CartPole-v1" in envs.names()
+
+
+def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., Any], tmp_path: Path) -> None:
+    small = [
+        "--env", "ALE/Pong-v5", "--screen-size", "36", "--max-num-frames-per-episode", "160", "--hidden", "8",
+        "--buffer-size", "500", "--learning-starts", "100", "--batch-size", "4", "--gradient-steps", "1",
+        "--checkpoint-interval", "100", "--eval-interval", "0", "--log-interval", "40", "--threads", "0",
+    ]  # fmt: skip
+    trained = rl("train", "dqn", *small, "--steps", "200", "--json")
+    assert trained.code == 0, trained.err
+    run = json.loads(trained.out)
+    assert (run["step"], run["frames"]) == (200, 800)
+    assert run["evaluation"]["lengths"] == [40] * 100
+    for told in ("preset: ALE-Pong-v5", "replay: 496 transitions, 65", "kB of memory", "checkpoints: up to"):
+        assert told in trained.err
+    continued = rl("train", "--resume", "runs", "--steps", "280")
+    assert "at step 280, 1,120 frames, after" in continued.out
+    video = tmp_path / "pong.gif"
+    assert rl("render", "runs", "--values", "--to", video).code == 0
+    with Image.open(video) as picture:
+        assert picture.size[0] > 2 * 320, "the screen, and what the agent sees beside it"
+        assert getattr(picture, "n_frames", 1) > 10
 
 
 def test_an_unknown_game_is_told_with_its_neighbours() -> None:
