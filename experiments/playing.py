@@ -32,7 +32,7 @@ def play(file: Path, env: str, env_args: Mapping[str, Scalar], episodes: int, se
     envs.find(env)
     num_envs = min(episodes, MOST_ENVS)
     policy = LiteRTPolicy(file, num_envs)
-    vector = make_vector(env, env_args, num_envs, "resettable")
+    vector = make_vector(envs.find(env), env_args, num_envs, "resettable")
     try:
         shape = vector.single_observation_space.shape
         if shape != policy.shape:
@@ -48,4 +48,4 @@ def film(file: Path, env: str, env_args: Mapping[str, Scalar], seed: int, path: 
     Raises:
         UserError: as `rendering.record`.
     """
-    rendering.record(LiteRTPolicy(file), env, env_args, path, seed=seed)
+    rendering.record(LiteRTPolicy(file), envs.find(env), env_args, path, seed=seed)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit import datasets, models
+from rlkit import datasets, envs, models
 from rlkit.agent import Clock
 from rlkit.agents.drqn import DRQN
 from rlkit.agents.q_agent import QAgent
@@ -167,7 +167,7 @@ def of_episodes(run: Run, checkpoint: str) -> Subject:
     made, live, step = trained(run, checkpoint)
 
     def play(runtime: Runtime, occasion: int = 0) -> tuple[float, dict[str, np.ndarray]]:
-        vector = make_vector(run.config.env, run.config.env_args, EPISODES, "resettable")
+        vector = make_vector(envs.find(run.config.env), run.config.env_args, EPISODES, "resettable")
         try:
             player = Player(runtime, made, EPISODES)
             return evaluate(player, vector, EPISODES, SEED, occasion=occasion).mean, player.met()

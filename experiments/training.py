@@ -63,7 +63,7 @@ class Run(AnyRun):
         Args:
             checkpoint: "best", "last" or a step's number.
         """
-        probe = make_vector(self.config.env, self.config.env_args, 1, "resettable")
+        probe = make_vector(envs.find(self.config.env), self.config.env_args, 1, "resettable")
         try:
             make = agents.agent_class(self.directory.agent)
             config = self.config.replace(precision="float32") if isinstance(self.config, DQNConfig) else self.config
@@ -92,7 +92,7 @@ class Run(AnyRun):
             return self._litert(num_envs, checkpoint)
         with configure(self.config):
             agent, step = self.agent(checkpoint)
-            probe = make_vector(self.config.env, self.config.env_args, 1, "resettable")
+            probe = make_vector(envs.find(self.config.env), self.config.env_args, 1, "resettable")
             policy = compile_policy(agent, probe.single_observation_space, num_envs)
             probe.close()
         return policy, step
@@ -138,7 +138,7 @@ class Run(AnyRun):
         """
         num_envs = min(episodes, EVALUATION_ENVS)
         policy, step = self.policy(num_envs, checkpoint, runtime)
-        vector = make_vector(self.config.env, self.config.env_args, num_envs, "resettable")
+        vector = make_vector(envs.find(self.config.env), self.config.env_args, num_envs, "resettable")
         try:
             with configure(self.config):
                 result = evaluate(policy, vector, episodes, seed, step=step)
@@ -290,7 +290,7 @@ def make_replay(config: ReplayConfig, space: gymnasium.Space[Any]) -> Replay:
     c = config
     if isinstance(c, DQNConfig) and remembers(c):
         return SequenceReplay(c.buffer_size, c.num_envs, space, c.gamma, c.burn_in, c.sequence_length)
-    make = FrameReplay if stacks_frames(c.env, c.env_args) else Replay
+    make = FrameReplay if stacks_frames(envs.find(c.env), c.env_args) else Replay
     return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent)
 
 
@@ -406,7 +406,9 @@ class _Session(contextlib.ExitStack):
             self.enter_context(configure(c))
             compiled = looping(c)[0] == "compiled"
             self.twin = envs.twin(c.env, c.env_args) if compiled else None
-            vector = make_vector(c.env, c.env_args, *((1, "resettable") if compiled else (c.num_envs, c.vectorization)))
+            vector = make_vector(
+                envs.find(c.env), c.env_args, *((1, "resettable") if compiled else (c.num_envs, c.vectorization))
+            )
             self.callback(vector.close)
             space = vector.single_observation_space
             chains = compiled and isinstance(c, TabularConfig)
@@ -536,7 +538,7 @@ class _Session(contextlib.ExitStack):
         if not c.eval_interval:
             return None
         num_envs = min(c.eval_episodes, EVALUATION_ENVS)
-        vector = make_vector(c.env, c.env_args, num_envs, "resettable")
+        vector = make_vector(envs.find(c.env), c.env_args, num_envs, "resettable")
         self.callback(vector.close)
         policy = compile_policy(self.agents[0], vector.single_observation_space, num_envs)
         return lambda step: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=step, step=step)

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
-from rlkit import envs
 from rlkit.config import Scalar
 from rlkit.errors import UserError
 from rlkit.evaluation import Policy, begin
 from rlkit.files import check_output
 from rlkit.panel import Panel, font, views
 from rlkit.seeding import evaluation_seed
+from rlkit.vector import name_of
 from rlkit.video import FASTEST, Picture, ffmpeg, write_video
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Rollout:
 
 def record(
     policy: Policy,
-    env: str,
+    env: str | EnvSpec,
     env_args: Mapping[str, Scalar],
     path: Path,
     *,
@@ -83,7 +84,7 @@ def record(
 
     Args:
         policy: from one observation, [1, ...], to one action, [1].
-        env: Gymnasium id of an env that renders "rgb_array".
+        env: Gymnasium id or spec of an env that renders "rgb_array".
         env_args: its keyword arguments.
         path: the file, .mp4 or .gif; written whole or not at all.
         seed: of the episodes.
@@ -103,7 +104,7 @@ def record(
 
 def show(
     policy: Policy,
-    env: str,
+    env: str | EnvSpec,
     env_args: Mapping[str, Scalar],
     *,
     seed: int = 0,
@@ -124,7 +125,7 @@ def show(
         playback = _Playback(world, policy, seed, episodes, view or View())
         try:
             with closing(playback.pictures()) as pictures:
-                _project(pictures, env)
+                _project(pictures, name_of(env))
         except pygame.error as error:
             raise UserError(f"no window opens ({error}): write a file with --to rollout.mp4") from error
         finally:
@@ -305,24 +306,24 @@ def _project(pictures: Iterator[Picture], title: str) -> None:
 
 
 @contextmanager
-def _world(env: str, env_args: Mapping[str, Scalar]) -> Iterator[gymnasium.Env[Any, Any]]:
+def _world(env: str | EnvSpec, env_args: Mapping[str, Scalar]) -> Iterator[gymnasium.Env[Any, Any]]:
     """The env to draw, closed at the end."""
     try:
         with closing(_make(env, {**env_args, "render_mode": "rgb_array"})) as made:
             if "rgb_array" not in (made.metadata.get("render_modes") or ()):
-                raise UserError(f"{env} cannot be drawn: it does not render rgb_array")
+                raise UserError(f"{name_of(env)} cannot be drawn: it does not render rgb_array")
             yield made
     except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"{env} cannot be drawn: {error}") from error
+        raise UserError(f"{name_of(env)} cannot be drawn: {error}") from error
 
 
-def _make(env: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(env: str | EnvSpec, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Gymnasium's, where the env does not render rgb_array
-            return gymnasium.make(envs.find(env), disable_env_checker=True, **arguments)
+            return gymnasium.make(env, disable_env_checker=True, **arguments)
     except TypeError as error:
-        raise UserError(f"{env} cannot be drawn, it refuses its arguments {arguments}: {error}") from error
+        raise UserError(f"{name_of(env)} cannot be drawn, it refuses its arguments {arguments}: {error}") from error
 
 
 def _display() -> bool:

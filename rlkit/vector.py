@@ -17,11 +17,10 @@ from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import FrameStackObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from rlkit import envs
 from rlkit.config import Scalar
 from rlkit.errors import UserError
 from rlkit.seeding import env_seed
@@ -92,9 +91,14 @@ class OneEnv(VectorEnv):
         self.env.close()
 
 
-def has_native(env: str) -> bool:
-    """Whether the registered env has a vector version of its own."""
-    return envs.find(env).vector_entry_point is not None
+def name_of(env: str | EnvSpec) -> str:
+    """The id of an env."""
+    return env if isinstance(env, str) else env.id
+
+
+def spec_of(env: str | EnvSpec) -> EnvSpec:
+    """The spec of a registered env."""
+    return gymnasium.spec(env.rpartition(":")[2]) if isinstance(env, str) else env
 
 
 def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
@@ -104,8 +108,10 @@ def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
     return make()
 
 
-def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto") -> VectorEnv:
-    """N copies of a registered env; `vectorization` as in TrainConfig, or "resettable".
+def make_vector(
+    env: str | EnvSpec, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto"
+) -> VectorEnv:
+    """N copies of an env by its id or spec; `vectorization` as in TrainConfig, or "resettable".
 
     That is sync, or native where the env's own vector version has its episodes reset from outside.
 
@@ -113,19 +119,19 @@ def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectori
         UserError: native asked for and the env has none, or the env refuses its arguments.
     """
     arguments: dict[str, Any] = dict(env_args)
+    name, own = name_of(env), spec_of(env).vector_entry_point
     if vectorization == "auto":
-        vectorization = "native" if num_envs > 1 and has_native(env) else "sync"
-    spec = envs.find(env)
+        vectorization = "native" if num_envs > 1 and own is not None else "sync"
     if vectorization == "resettable":
-        own = load_env_creator(spec.vector_entry_point) if isinstance(spec.vector_entry_point, str) else None
-        mode = getattr(own, "metadata", {}).get("autoreset_mode")
+        vector = load_env_creator(own) if isinstance(own, str) else own
+        mode = getattr(vector, "metadata", {}).get("autoreset_mode")
         vectorization = "native" if mode == AutoresetMode.DISABLED else "sync"
     try:
         if vectorization == "native":
-            if not has_native(env):
-                raise UserError(f"vectorization is native, but {env} has no vector version of its own: take sync")
-            return gymnasium.make_vec(spec, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
-        make = partial(gymnasium.make, spec, **arguments)
+            if own is None:
+                raise UserError(f"vectorization is native, but {name} has no vector version of its own: take sync")
+            return gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
+        make = partial(gymnasium.make, env, **arguments)
         if vectorization == "async":
             makers = [partial(_in_worker, make)] * num_envs
             # not by fork: this process may already run TensorFlow's threads
@@ -134,12 +140,12 @@ def make_vector(env: str, env_args: Mapping[str, Scalar], num_envs: int, vectori
             return OneEnv(make)
         return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
     except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(f"{env} cannot be made: {error}") from error
+        raise UserError(f"{name} cannot be made: {error}") from error
     except (TypeError, ValueError, AssertionError, LookupError) as error:
-        raise UserError(f"{env} refuses its arguments {arguments}: {error!r}") from error
+        raise UserError(f"{name} refuses its arguments {arguments}: {error!r}") from error
 
 
-def stacks_frames(env: str, env_args: Mapping[str, Scalar]) -> bool:
+def stacks_frames(env: str | EnvSpec, env_args: Mapping[str, Scalar]) -> bool:
     """Whether an env's observations are the last frames, as the outermost of its wrappers that changes them says."""
     with closing(make_vector(env, env_args, 1, "sync")) as made:
         layer: Any = cast("OneEnv", made).env

@@ -74,9 +74,9 @@ def test_an_id_says_the_setting_and_arguments_change_it() -> None:
     assert made.observation_space.shape == (2, 50, 50)
     assert made.action_space.n == 6  # type: ignore[attr-defined] # Discrete
     assert gymnasium.make(envs.find("ALE/Pong-v5")).action_space.n == 18  # type: ignore[attr-defined]
-    assert stacks_frames("ALE/Pong-v5", {"screen_size": 36})
-    assert stacks_frames("rlkit/Catch-v0", {})
-    assert not stacks_frames("CartPole-v1", {})
+    assert stacks_frames(envs.find("ALE/Pong-v5"), {"screen_size": 36})
+    assert stacks_frames(envs.find("rlkit/Catch-v0"), {})
+    assert not stacks_frames(envs.find("CartPole-v1"), {})
 
 
 def test_starts_wait_as_many_frames_as_they_may() -> None:
@@ -102,7 +102,7 @@ def test_starts_wait_as_many_frames_as_they_may() -> None:
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], message: str, num_envs: int) -> None:
     with pytest.raises(UserError, match=message):
-        make_vector("ALE/Pong-v5", arguments, num_envs)
+        make_vector(envs.find("ALE/Pong-v5"), arguments, num_envs)
 
 
 def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_an_unknown_game_is_told_with_its_neighbours() -> None:
 
 def test_a_lost_life_is_an_end_for_learning_alone() -> None:
     for num_envs in (1, 2):
-        games = Environments(make_vector("ALE/Breakout-v5", {"preprocessing": "mnih2015"}, num_envs), seed=0)
+        games = Environments(make_vector(envs.find("ALE/Breakout-v5"), {"preprocessing": "mnih2015"}, num_envs), seed=0)
         lost = ended = 0
         for t in range(300):
             step = games.step(np.full(num_envs, t % 4, np.int32))
@@ -161,7 +161,7 @@ def test_a_lost_life_is_an_end_for_learning_alone() -> None:
 def test_games_continue_from_their_state(num_envs: int) -> None:
     def fresh() -> Environments:
         arguments = {"screen_size": 36, "max_num_frames_per_episode": 200}
-        return Environments(make_vector("ALE/Breakout-v5", arguments, num_envs), seed=3)
+        return Environments(make_vector(envs.find("ALE/Breakout-v5"), arguments, num_envs), seed=3)
 
     def roll(games: Environments, steps: int, seed: int) -> list[np.ndarray]:
         actions = np.random.default_rng(seed).integers(18, size=(steps, num_envs)).astype(np.int32)

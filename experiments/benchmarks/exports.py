@@ -154,9 +154,10 @@ def latency(model: str, folder: Path, rounds: int) -> None:
 
 def _observation(env: str, env_args: dict[str, Any]) -> np.ndarray:
     """The first one of an episode, [1, ...]."""
+    from rlkit import envs
     from rlkit.vector import make_vector
 
-    vector = make_vector(env, env_args, 1, "resettable")
+    vector = make_vector(envs.find(env), env_args, 1, "resettable")
     try:
         return np.asarray(vector.reset(seed=0)[0])
     finally:
@@ -165,6 +166,7 @@ def _observation(env: str, env_args: dict[str, Any]) -> np.ndarray:
 
 def runtime(folder: Path, rounds: int) -> None:
     """Episodes by either runtime."""
+    from rlkit import envs
     from rlkit.evaluation import evaluate
     from rlkit.experiments import training
     from rlkit.vector import make_vector
@@ -173,7 +175,7 @@ def runtime(folder: Path, rounds: int) -> None:
     for num_envs, episodes in ((1, 20), (100, 100)):
         seconds: dict[str, list[float]] = {"tensorflow": [], "litert": []}
         policies = {name: run.policy(num_envs, runtime=name)[0] for name in seconds}
-        vector = make_vector(run.config.env, run.config.env_args, num_envs, "resettable")
+        vector = make_vector(envs.find(run.config.env), run.config.env_args, num_envs, "resettable")
         for _ in range(rounds):
             returns = []
             for name, policy in policies.items():

@@ -29,7 +29,7 @@ def render(  # noqa: PLR0913 - the options
     runtime: str,
 ) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
-    from rlkit import rendering
+    from rlkit import envs, rendering
     from rlkit.run import find
 
     if human and path:
@@ -41,7 +41,7 @@ def render(  # noqa: PLR0913 - the options
     loaded = load(directory.path)
     policy, step = loaded.policy(1, checkpoint, runtime)
     view = rendering.View(values=loaded.values(checkpoint) if values else None)
-    shown = (policy, loaded.config.env, loaded.config.env_args)
+    shown = (policy, envs.find(loaded.config.env), loaded.config.env_args)
     if human:
         rollout = rendering.show(*shown, seed=seed, episodes=episodes, view=view)
     else:
