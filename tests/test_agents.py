@@ -19,6 +19,7 @@ from rlkit.acting import HostActor, numpy_forward
 from rlkit.agent import Clock, Transition
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.tabular_config import TabularConfig
 from rlkit.errors import UserError
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
@@ -191,8 +192,8 @@ REFUSED = [
 def test_unsupported_spaces_are_refused_with_what_would_work(
     name: str, observations: spaces.Space[Any], actions: spaces.Space[Any], by_network: str, by_table: str
 ) -> None:
-    sentence = by_network if name in NETWORKS else by_table
     config = agents.config_class(name)(env="toy")
+    sentence = by_table if isinstance(config, TabularConfig) else by_network
     with pytest.raises(UserError, match=sentence):
         agents.agent_class(name)(config, observations, actions)
 
