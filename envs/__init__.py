@@ -109,7 +109,7 @@ def names() -> list[str]:
         key = f"{spec.namespace}/{spec.name}" if spec.namespace else spec.name
         if key not in newest or (spec.version or 0) > (newest[key].version or 0):
             newest[key] = spec
-    return sorted(spec.id for spec in newest.values())
+    return sorted((spec.id for spec in newest.values()), key=str.casefold)
 
 
 def find(env: str) -> EnvSpec:

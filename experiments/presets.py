@@ -21,7 +21,7 @@ def names(agent: str) -> list[str]:
     """Envs that the agent has a preset for."""
     folder = _folder(agent)
     files = folder.iterdir() if folder.is_dir() else []
-    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+    return sorted((f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")), key=str.casefold)
 
 
 def load(agent: str, name: str) -> dict[str, Any]:

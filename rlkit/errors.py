@@ -19,7 +19,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     >>> print(unknown("agent", "dqm", ["dqn", "sarsa"]))
     unknown agent 'dqm': did you mean 'dqn'?
     """
-    names = sorted(known)
+    names = sorted(known, key=str.casefold)
     folded = {n.casefold(): n for n in names}
     close = [folded[n] for n in difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)]
     if close:

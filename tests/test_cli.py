@@ -142,9 +142,10 @@ def sentence(said: Said) -> str:
 def last_sentence(said: Said) -> str:
     """The same where notes on what was done so far stand before it."""
     *notes, last = said.err.splitlines()
-    assert all(note.startswith(("preset: ", "loop: ", "replay: ", "the checkpoint of step ")) for note in notes), (
-        said.err
-    )
+    assert all(
+        note.startswith(("preset: ", "loop: ", "replay: ", "checkpoints: ", "the checkpoint of step "))
+        for note in notes
+    ), said.err
     return sentence(Said(said.code, said.out, last + "\n"))
 
 
@@ -665,10 +666,11 @@ def test_train_as_json_is_one_object(trained: tuple[Path, Said]) -> None:
     assert (found["run"], found["seed"], found["status"], found["step"]) == (str(path), 0, "finished", 300)
     assert found["seconds"] > 0
     assert len(found["evaluation"]["returns"]) == found["evaluation"]["episodes"] == 100
-    first, loop, replay = said.err.splitlines()
+    first, loop, replay, disk = said.err.splitlines()
     assert first == "preset: none, the defaults"
     assert loop == "loop: compiled, env, replay and learner in one program"
     assert replay.startswith("replay: 1,000 transitions, ")
+    assert re.fullmatch(r"checkpoints: up to [\d.]+ kB of disk", disk)
     assert "Traceback" not in said.err
 
 
@@ -713,7 +715,7 @@ def test_training_in_words_ends_with_what_to_try_next(computing: Command, tmp_pa
     following = re.escape(f"next: rlkit render {second}\n      rlkit plot {first} {second}\n")
     assert re.fullmatch("".join(results) + together + following, said.out), said.out
     assert said.err.startswith("preset: none, the defaults\nloop: compiled, ")
-    assert said.err.endswith(" of memory for each seed\n")
+    assert said.err.endswith(" of disk for each seed\n")
 
 
 def test_resuming_goes_on_to_more_steps(computing: Command, copied: Path) -> None:
@@ -744,7 +746,7 @@ def test_list_in_words(rl: Command, copied: Path) -> None:
     everything = rl("list").out
     assert re.match(r"agents:\n  dqn +Deep Q-network .*\n", everything)
     assert re.search(r"\nsolvers:\n  auto +The planner that fits", everything)
-    assert re.search(r"\npresets:\n  dqn +Acrobot-v1, CartPole-v1", everything)
+    assert re.search(r"\npresets:\n  dqn +Acrobot-v1, ALE, ALE-Pong-v5, CartPole-v1", everything)
     assert everything.endswith("runs: none\n")
     assert rl("list", "runs") == (0, "", "")
 
