@@ -318,7 +318,8 @@ class HostLoop(SteppingLoop):
             result = result._replace(reward=np.clip(result.reward, -1.0, 1.0))
         self.replay.add(observation, actions, result)
         due = self.step // c.train_interval - before // c.train_interval
-        self._owed = due if self.step >= c.learning_starts and self.replay.usable().any() else 0
+        ready = due and self.step >= c.learning_starts and self.replay.usable().any()
+        self._owed = due if ready else 0
         if self._owed and not self._beside:
             for values in self._learn(self._owed):
                 self._measure(values)

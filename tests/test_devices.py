@@ -252,3 +252,25 @@ told["flags"] = os.environ["TF_XLA_FLAGS"]
     own = f"--tf_xla_persistent_cache_directory={tmp_path / 'own'}"
     assert ask(TF_XLA_FLAGS=own)["flags"] == own
     assert kept() == programs, "it was loaded, not made again"
+
+
+@pytest.mark.parametrize(
+    ("flags", "capability", "expected"),
+    [
+        ("flags : avx2 avx512f avx512_bf16 fma", None, "mixed_bfloat16"),
+        ("flags : avx2 amx_bf16", None, "mixed_bfloat16"),
+        ("flags : avx2 avx512f fma", None, "float32"),
+        ("flags : avx512_bf16", (7, 5), "float32"),  # the GPU computes
+        ("flags : avx2", (9, 0), "mixed_bfloat16"),
+    ],
+)
+def test_precision_is_the_fast_one_of_what_computes(
+    flags: str, capability: tuple[int, int] | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = [] if capability is None else ["gpu"]
+    cpu = SimpleNamespace(exists=lambda: True, read_text=lambda encoding: flags)
+    monkeypatch.setattr(devices, "Path", lambda _: cpu)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: gpus)
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
+    assert devices.fast_precision() == expected

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rlkit.errors import UserError
+from rlkit.experiments.training import Forecast, time_text
 from rlkit.metrics import METRICS, CsvFile, CsvObserver, ProgressObserver, TensorBoardObserver, number
 
 HEADER = "step,episode,episode_return,episode_length,loss,td_error,q,gradient_norm,updates,epsilon,learning_rate\n"
@@ -239,3 +240,16 @@ def test_on_a_terminal_progress_is_a_bar_on_stderr(
         assert words in shown
     assert "seed 3: saved" in shown
     assert capsys.readouterr().out == ""
+
+
+def test_the_rest_is_forecast_once_after_a_minute_of_learning() -> None:
+    told: list[str] = []
+    forecast = Forecast(100_000, told.append)
+    forecast.row(1_000, {"loss": None}, 10.0)  # before learning, steps are fast
+    forecast.row(2_000, {"loss": 0.1}, 20.0)
+    forecast.row(3_000, {"loss": 0.1}, 79.0)
+    assert told == []
+    forecast.row(6_000, {"loss": 0.1}, 100.0)  # 4,000 steps in 80 s
+    forecast.row(9_000, {"loss": 0.1}, 200.0)
+    assert told == ["50 steps/s: about 31 min to go"]  # 94,000 / 50 = 1,880 s
+    assert [time_text(seconds) for seconds in (7_500, 20, 3_570)] == ["2 h 05 min", "1 min", "1 h 00 min"]
