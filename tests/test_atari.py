@@ -126,7 +126,7 @@ def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., A
     run = json.loads(trained.out)
     assert (run["step"], run["frames"]) == (200, 800)
     assert run["evaluation"]["lengths"] == [40] * 100
-    for told in ("preset: ALE-Pong-v5", "replay: 496 transitions, 65", "kB of memory", "checkpoints: up to"):
+    for told in ("preset: ALE-Pong-v5", "replay: 496 transitions, 660 kB of memory", "checkpoints: up to"):
         assert told in trained.err
     continued = rl("train", "--resume", "runs", "--steps", "280")
     assert "at step 280, 1,120 frames, after" in continued.out
