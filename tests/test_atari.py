@@ -17,6 +17,7 @@ from PIL import Image
 from rlkit import envs
 from rlkit.envs.atari import SETTINGS, AtariVector, make
 from rlkit.errors import UserError
+from rlkit.experiments import training
 from rlkit.experiments.configuration import resolve
 from rlkit.vector import Environments, OneEnv, make_vector, stacks_frames
 
@@ -115,7 +116,10 @@ def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert "CartPole-v1" in envs.names()
 
 
-def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_run_on_a_game_is_trained_told_drawn_and_continued(
+    rl: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.Run.evaluate, "__defaults__", (4, 0, "best", "tensorflow"))  # not 100 episodes
     small = [
         "--env", "ALE/Pong-v5", "--screen-size", "36", "--max-num-frames-per-episode", "160", "--hidden", "8",
         "--buffer-size", "500", "--learning-starts", "100", "--batch-size", "4", "--gradient-steps", "1",
@@ -125,7 +129,7 @@ def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., A
     assert trained.code == 0, trained.err
     run = json.loads(trained.out)
     assert (run["step"], run["frames"]) == (200, 800)
-    assert run["evaluation"]["lengths"] == [40] * 100
+    assert run["evaluation"]["lengths"] == [40] * 4
     for told in ("preset: ALE-Pong-v5", "replay: 496 transitions, 660 kB of memory", "checkpoints: up to"):
         assert told in trained.err
     continued = rl("train", "--resume", "runs", "--steps", "280")
