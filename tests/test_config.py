@@ -473,6 +473,8 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return TEXT
     if name == "hidden":
         return st.lists(st.integers(1, 4096), max_size=4).map(tuple)
+    if int in arguments:
+        return st.none() | st.integers(low, high if high is not None else 10**12)
     assert name == "env_args", f"say here which values {name} takes"
     return st.dictionaries(NAMES, SCALARS, max_size=3)
 
@@ -483,7 +485,9 @@ def configs(draw: st.DrawFn) -> DQNConfig:
     values = {name: draw(values_of(name)) for name in sorted(names)}
     default = DQNConfig()
     if values.get("network") == "lstm":
-        values["n_step"] = 1
+        values |= {"n_step": 1, "head": "expected", "noisy": False}
+    low = values["v_min"] = min(values.get("v_min", default.v_min), 1e300)
+    values["v_max"] = max(values.get("v_max", default.v_max), math.nextafter(low, math.inf))
     sizes = ("num_envs", "n_step", "batch_size", "buffer_size", "burn_in", "sequence_length")
     whole = {n: values.get(n, getattr(default, n)) for n in sizes}
     span = max(whole["n_step"], whole["burn_in"] + whole["sequence_length"])
