@@ -101,7 +101,7 @@ EXTRAS = {
 def names() -> list[str]:
     """The ids of every registered env that is the newest of its versions, Atari's games among them if installed."""
     with suppress(ImportError):
-        importlib.import_module("ale_py")
+        _register_games()
     newest: dict[str, EnvSpec] = {}
     for spec in gymnasium.registry.values():
         if spec.entry_point == GAME and not spec.namespace:
@@ -121,8 +121,13 @@ def find(env: str) -> EnvSpec:
     if not env:
         raise UserError("no env is given: name one with --env, such as CartPole-v1")
     name = _imported(env)
-    if name not in gymnasium.registry:
-        _register_games(name)
+    if name not in gymnasium.registry and (name.startswith("ALE/") or "NoFrameskip-v" in name):
+        try:
+            _register_games()
+        except ImportError:
+            raise UserError(
+                f"env {name!r} needs a package that is not installed: install rlkit with the extra 'atari'"
+            ) from None
     if name not in gymnasium.registry:
         raise unknown("env", name, names())
     spec = gymnasium.registry[name]
@@ -147,16 +152,12 @@ PREPROCESSED = "rlkit.envs.atari:make"
 """What they are here."""
 
 
-def _register_games(name: str) -> None:
-    """Have ale-py register its games, where an id looks like one of them; UserError if it is not installed."""
-    if not name.startswith("ALE/") and "NoFrameskip-v" not in name:
-        return
-    try:
-        gymnasium.register_envs(importlib.import_module("ale_py"))
-    except ImportError:
-        raise UserError(
-            f"env {name!r} needs a package that is not installed: install rlkit with the extra 'atari'"
-        ) from None
+def _register_games() -> None:
+    """Have ale-py register its games, as its first import does; ImportError if it is not installed."""
+    registration = importlib.import_module("ale_py.registration")
+    if not any(spec.entry_point == GAME for spec in gymnasium.registry.values()):  # taken out since
+        registration.register_v0_v4_envs()
+        registration.register_v5_envs()
 
 
 def game(env: str) -> str | None:

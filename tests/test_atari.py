@@ -107,7 +107,8 @@ def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], message: st
 
 
 def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ale_py", None)  # cannot be imported
+    for module in ("ale_py", "ale_py.registration"):
+        monkeypatch.setitem(sys.modules, module, None)  # cannot be imported
     monkeypatch.delitem(sys.modules, "rlkit.envs.atari")
     monkeypatch.delitem(gymnasium.registry, "ALE/Pong-v5", raising=False)
     for env in ("ALE/Pong-v5", "ALE/Breakout-v5", "BreakoutNoFrameskip-v4"):
