@@ -716,7 +716,8 @@ def test_the_command_serves_the_page_and_leaves_nothing(
 ) -> None:
     kinds = {}
 
-    def serve(server: webpage.Server) -> None:
+    def serve(server: webpage.Server, started: Callable[[], None]) -> None:
+        started()
         with serving(server):
             for name in ("", "page.mjs", "vendor/litert/index.js", "style.css", "page.json"):
                 with urllib.request.urlopen(server.address + name) as response:
