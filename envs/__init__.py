@@ -121,17 +121,12 @@ def find(env: str) -> EnvSpec:
     if not env:
         raise UserError("no env is given: name one with --env, such as CartPole-v1")
     name = _imported(env)
-    if name not in gymnasium.registry and (name.startswith("ALE/") or "NoFrameskip-v" in name):
-        try:
-            _register_games()
-        except ImportError:
-            raise UserError(
-                f"env {name!r} needs a package that is not installed: install rlkit with the extra 'atari'"
-            ) from None
-    if name not in gymnasium.registry:
-        raise unknown("env", name, names())
-    spec = gymnasium.registry[name]
     try:
+        if name not in gymnasium.registry and (name.startswith("ALE/") or "NoFrameskip-v" in name):
+            _register_games()
+        if name not in gymnasium.registry:
+            raise unknown("env", name, names())
+        spec = gymnasium.registry[name]
         if spec.entry_point == GAME:
             spec = _game(spec)
         _creator(spec)

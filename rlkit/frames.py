@@ -65,14 +65,8 @@ class FrameReplay(Replay):
     def _kept(self, space: gymnasium.Space[Any]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
         """Shape and dtype of each field of a row."""
         assert space.shape is not None
-        return {
-            "frame": (space.shape[1:], observation_dtype(space)),
-            "action": ((), np.int32),
-            "reward": ((), np.float32),
-            "terminated": ((), np.bool_),
-            "truncated": ((), np.bool_),
-            "acted": ((), np.bool_),
-        }
+        of_step = {name: how for name, how in super()._kept(space).items() if not name.endswith("observation")}
+        return {"frame": (space.shape[1:], observation_dtype(space)), **of_step, "acted": ((), np.bool_)}
 
     def add(self, observation: np.ndarray, action: np.ndarray, step: Step) -> None:
         """Store the valid rows of a step, [N, ...] each.
