@@ -124,7 +124,7 @@ def test_a_run_on_a_game_is_trained_told_drawn_and_continued(
     small = [
         "--env", "ALE/Pong-v5", "--screen-size", "36", "--max-num-frames-per-episode", "160", "--hidden", "8",
         "--buffer-size", "500", "--learning-starts", "100", "--batch-size", "4", "--gradient-steps", "1",
-        "--checkpoint-interval", "100", "--eval-interval", "0", "--log-interval", "40", "--threads", "0",
+        "--checkpoint-interval", "100", "--eval-interval", "0", "--log-interval", "40", "--threads", "1",
     ]  # fmt: skip
     trained = rl("train", "dqn", *small, "--steps", "200", "--json")
     assert trained.code == 0, trained.err
