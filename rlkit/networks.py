@@ -169,6 +169,24 @@ class NarrowDense(keras.layers.Dense):
         return narrow_product(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
 
 
+@keras.saving.register_keras_serializable("rlkit")
+class PatchConv2D(keras.layers.Conv2D):
+    """A convolution without padding, stride 1, as one product of the patches' rows with the filters.
+
+    For pictures of a few cells, inside XLA, whose convolutions on a CPU are slow: an update of `minatar_cnn` by 32
+    transitions takes a quarter of the time that it takes with Keras' own layer there.
+    """
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        (high, wide), (rows, columns) = self.kernel_size, inputs.shape[1:3]
+        down, across = rows - high + 1, columns - wide + 1
+        shifted = [inputs[:, i : i + down, j : j + across] for i in range(high) for j in range(wide)]
+        patches = keras.ops.concatenate(shifted, axis=-1)  # [B, down, across, high wide C]
+        kernel = keras.ops.reshape(self.kernel, (-1, self.filters))
+        product = keras.ops.matmul(keras.ops.reshape(patches, (-1, patches.shape[-1])), kernel) + self.bias
+        return self.activation(keras.ops.reshape(product, (-1, down, across, self.filters)))
+
+
 def q_network(  # noqa: PLR0913 - what an agent's fields say of its network
     observation_space: gymnasium.Space[Any],
     actions: int,
@@ -280,15 +298,20 @@ def _seeds(seed: int, count: int) -> Iterator[int]:
     return iter(np.random.SeedSequence(seed).generate_state(count).tolist())
 
 
-def convolution(
-    x: keras.KerasTensor, filters: int, side: int, stride: int, seed: int, precision: str, name: str
+def convolution(  # noqa: PLR0913 - as many as a layer has
+    x: keras.KerasTensor,
+    filters: int,
+    side: int,
+    stride: int,
+    seed: int,
+    precision: str,
+    name: str,
+    layer: type[keras.layers.Conv2D] = keras.layers.Conv2D,
 ) -> keras.KerasTensor:
     """Filters of side x side pixels, without padding, with ReLU."""
     kernel = keras.initializers.GlorotUniform(seed=seed)
-    layer = keras.layers.Conv2D(
-        filters, side, stride, activation="relu", kernel_initializer=kernel, dtype=precision, name=name
-    )
-    return layer(x)
+    made = layer(filters, side, stride, activation="relu", kernel_initializer=kernel, dtype=precision, name=name)
+    return made(x)
 
 
 def q_head(  # noqa: PLR0913 - as many as a network has
@@ -450,7 +473,7 @@ def minatar_cnn(
         )
     seeds = _seeds(seed, 2 * len(hidden) + 4)
     inputs, x = observation_input(observation_space)
-    x = convolution(x, 16, 3, 1, next(seeds), precision, "convolution")
+    x = convolution(x, 16, 3, 1, next(seeds), precision, "convolution", PatchConv2D)
     x = keras.layers.Flatten(dtype=precision, name="flat")(x)  # [B, D]
     values = q_head(x, actions, hidden, seeds, dueling=dueling, head=head, precision=precision)
     return keras.Model(inputs, values, name="minatar_cnn")

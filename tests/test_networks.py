@@ -15,7 +15,8 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from rlkit.errors import UserError
-from rlkit.networks import minatar_cnn, narrow_product, nature_cnn, observation_dtype, q_network
+from rlkit.export.portable import plain
+from rlkit.networks import PatchConv2D, minatar_cnn, narrow_product, nature_cnn, observation_dtype, q_network
 
 BOXES: dict[str, spaces.Box] = {
     "float32": spaces.Box(-1, 1, (4,), np.float32),
@@ -190,8 +191,31 @@ def test_a_narrow_product_and_its_gradient_are_those_of_the_matrix_product(colum
             out = product(x, w)
             loss = tf.reduce_sum(weight * out)
         found.append([out, *tape.gradient(loss, [x, w])])
-    for ours, plain in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, plain, rtol=1e-12)
+    for ours, matrix in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, matrix, rtol=1e-12)
+
+
+@pytest.mark.parametrize("sides", [(3, 3), (2, 1)])
+def test_a_product_of_patches_and_its_gradient_are_those_of_the_convolution(sides: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sides[0])
+    x, weight = (
+        tf.constant(rng.normal(size=[5, 6, 4, 3])),
+        tf.constant(rng.normal(size=[5, 7 - sides[0], 5 - sides[1], 8])),
+    )
+    found = []
+    for layer in (PatchConv2D, keras.layers.Conv2D):
+        made = layer(
+            8, sides, activation="relu", dtype="float64", kernel_initializer=keras.initializers.GlorotUniform(1)
+        )
+        made.build(x.shape)
+        made.bias.assign(np.linspace(-1, 1, 8))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = made(x)
+            loss = tf.reduce_sum(weight * out)
+        found.append([out, *tape.gradient(loss, [x, *(v.value for v in made.trainable_variables)])])
+    for ours, keras_own in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, keras_own, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dueling", [False, True])
@@ -281,3 +305,11 @@ def test_the_gradients_of_bfloat16_are_float32_and_near() -> None:
     for exact, rounded in zip(*found, strict=True):
         assert rounded.dtype == np.float32
         np.testing.assert_allclose(rounded, exact, atol=0.03 * np.abs(exact).max())
+
+
+def test_a_file_of_a_network_needs_none_of_the_layers_of_our_own() -> None:
+    for make, space, fields in NETWORKS.values():
+        network = make(space, 3, **fields, dueling=True, seed=4)
+        copy, observations = plain(network), batch(space)
+        assert {type(layer).__module__.partition(".")[0] for layer in copy.layers} == {"keras"}
+        np.testing.assert_allclose(copy(observations), network(observations), rtol=1e-5, atol=1e-6)

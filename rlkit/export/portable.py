@@ -25,6 +25,7 @@ from rlkit.networks import (
     MidpointMean,
     NarrowDense,
     OneHot,
+    PatchConv2D,
     cosines,
     midpoints,
 )
@@ -208,6 +209,7 @@ def plain(network: keras.Model) -> keras.Model:
         Dueling
         | OneHot
         | NarrowDense
+        | PatchConv2D
         | Expectation
         | FractionEmbedding
         | MidpointMean
@@ -220,6 +222,8 @@ def plain(network: keras.Model) -> keras.Model:
     def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, NarrowDense | Linear):
             return keras.layers.Dense(layer.units, name=layer.name)
+        if isinstance(layer, PatchConv2D):
+            return keras.layers.Conv2D.from_config(layer.get_config())
         if isinstance(layer, FractionEmbedding):
             return keras.layers.Dense(layer.kernel.shape[1], "relu", name=layer.name)
         return layer if isinstance(layer, own) else type(layer).from_config(layer.get_config())
