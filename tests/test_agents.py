@@ -410,3 +410,34 @@ def test_an_unknown_layer_leaves_acting_to_tensorflow() -> None:
 def test_every_field_of_an_agent_has_help(name: str) -> None:
     for field in dataclasses.fields(agents.config_class(name)):
         assert field.metadata["help"].endswith("."), field.name
+
+
+def test_double_q_learning_does_not_take_the_best_of_chances_for_the_best() -> None:
+    # From state 0 one goes on to state 1, where each of 8 actions pays -1 or 1 and ends: nothing, in the mean. The
+    # largest of 8 estimates that are not yet certain is above it. Sutton and Barto 2018, figure 6.5.
+    actions, batch, rounds = 8, 9, 300
+    rng = np.random.default_rng(0)
+
+    def worth(double: bool) -> float:
+        agent = DQN(DQNConfig(env="toy", hidden=(), double=double, target_interval=1, learning_rate=0.05, seed=3),
+                    spaces.Discrete(2), spaces.Discrete(actions))  # fmt: skip
+        learn = tf.function(agent.learn, autograph=False)
+        found = []
+        for number in range(rounds):  # of 40 updates, in which chances are forgotten, each with a target of its own
+            rewards = rng.choice([-1.0, 1.0], size=(40, batch))
+            rewards[:, 0] = 0
+            states = np.tile((np.arange(batch) > 0).astype(np.int32), (40, 1))
+            chosen = np.tile(np.maximum(np.arange(batch) - 1, 0).astype(np.int32), (40, 1))
+            many = Transition(
+                states, chosen, rewards.astype(np.float32), (1 - states).astype(np.float32), np.ones_like(states)
+            )
+            learn(
+                tf.nest.map_structure(tf.constant, many),
+                Clock(tf.constant(number + 1, tf.int64), tf.constant(0, tf.int64)),
+            )
+            found.append(float(agent.q(np.zeros(1, np.int32))[0, 0]))
+        return float(np.mean(found[20:]))
+
+    single, double = worth(False), worth(True)
+    assert single > 0.15
+    assert abs(double) < single / 4
