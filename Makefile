@@ -19,7 +19,7 @@ train: $(VENV)/.with-video  ## install, then train, evaluate and render a DQN on
 	$(BIN)/rlkit render $(RUNS)
 
 test: check  ## every check, then every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40 $(PYTEST_ARGS)
 
 check: $(VENV)/.with-dev  ## lint, formatting, types
 	$(BIN)/ruff check .
