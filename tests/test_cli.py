@@ -210,6 +210,7 @@ WRONG = {
     "evaluate . --seed -1": "--seed is -1, expected at least 0",
     "evaluate missing": "run missing does not exist",
     "evaluate .": ". is not a run: it has no run.json and config.toml",
+    "render . --max-steps 0": "--max-steps is 0, expected at least 1",
     "render . --human --to a.gif": "--human and --to exclude each other",
     "plot": "name a run to plot, or a folder of runs with --all",
     "plot missing": "run missing does not exist",
@@ -409,6 +410,11 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(computin
     said = computing("evaluate", copied, "--checkpoint", "7")
     told = f"there is no checkpoint '7' in {copied / 'checkpoints'}: there is best, last, 0, 150, 300"
     assert sentence(said) == told
+
+
+def test_an_episode_is_drawn_as_far_as_one_wants(computing: Command, copied: Path) -> None:
+    said = computing("render", copied, "--to", copied / "a.gif", "--max-steps", 7)
+    assert said.out == f"{copied / 'a.gif'}\nreturn 7\n"
 
 
 def test_rendering_without_a_display_or_ffmpeg_is_refused_at_once(

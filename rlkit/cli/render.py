@@ -15,6 +15,7 @@ from rlkit.errors import UserError
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
 @click.option("--human", is_flag=True, help="Play live in a window instead.")
 @click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
+@click.option("--max-steps", default=10_000, show_default=True, type=count("--max-steps"), help="Where one is cut.")
 @click.option("--values", is_flag=True, help="Draw what the agent sees and its value of each action beside the screen.")
 @checkpoint_options
 @runtime_option
@@ -23,6 +24,7 @@ def render(  # noqa: PLR0913 - the options
     path: Path | None,
     human: bool,
     episodes: int,
+    max_steps: int,
     values: bool,
     checkpoint: str,
     seed: int,
@@ -40,7 +42,7 @@ def render(  # noqa: PLR0913 - the options
         from rlkit.experiments.training import load
     loaded = load(directory.path)
     policy, step = loaded.policy(1, checkpoint, runtime)
-    view = rendering.View(values=loaded.values(checkpoint) if values else None)
+    view = rendering.View(max_steps=max_steps, values=loaded.values(checkpoint) if values else None)
     shown = (policy, envs.find(loaded.config.env), loaded.config.env_args)
     if human:
         rollout = rendering.show(*shown, seed=seed, episodes=episodes, view=view)
