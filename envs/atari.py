@@ -56,6 +56,9 @@ class Preprocessing:
                 raise UserError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
 
+CONSOLE_FPS = 60
+"""Frames that the console shows a second."""
+
 SETTINGS = {
     "machado2018": Preprocessing(
         repeat_action_probability=0.25, full_action_space=True, noop_max=0, use_fire_reset=False, episodic_life=False
@@ -167,7 +170,9 @@ def make(  # noqa: PLR0913 - the fields of Preprocessing
     env = AtariPreprocessing(env, noop_max=0, frame_skip=p.frameskip, screen_size=p.screen_size)
     if p.episodic_life:
         env = LostLives(env)
-    return FrameStackObservation(env, p.stack_num, padding_type="zero")
+    env = FrameStackObservation(env, p.stack_num, padding_type="zero")
+    env.metadata = {**env.metadata, "render_fps": CONSOLE_FPS / p.frameskip}  # steps a second, not ale-py's 30
+    return env
 
 
 _preprocessing = preprocessing

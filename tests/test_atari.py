@@ -139,7 +139,14 @@ def test_a_run_on_a_game_is_trained_told_drawn_and_continued(
     assert rl("render", "runs", "--values", "--to", video).code == 0
     with Image.open(video) as picture:
         assert picture.size[0] > 2 * 320, "the screen, and what the agent sees beside it"
-        assert getattr(picture, "n_frames", 1) > 10
+        pictures = getattr(picture, "n_frames", 1)
+        times = []
+        for k in range(pictures):
+            picture.seek(k)
+            times.append(picture.info["duration"])
+    # 40 steps of 4 of the console's 60 frames a second; the last picture stays for a second.
+    assert pictures > 10
+    assert sum(times[:-1]) == pytest.approx(1000 * 40 * 4 / 60, abs=20)
 
 
 def test_an_unknown_game_is_told_with_its_neighbours() -> None:
