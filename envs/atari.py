@@ -9,6 +9,7 @@ by pixel. Rewards are the game's own.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import gymnasium
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TimeLimit
 
 from rlkit.errors import UserError
 
@@ -43,7 +44,7 @@ class Preprocessing:
     screen_size: int = 84
     stack_num: int = 4
     max_num_frames_per_episode: int = 108_000
-    """Frames after which an episode is truncated: half an hour of play."""
+    """Frames after the start's after which an episode is truncated: half an hour of play."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.repeat_action_probability < 1.0:
@@ -163,7 +164,7 @@ def make(  # noqa: PLR0913 - the fields of Preprocessing
         frameskip=1,
         repeat_action_probability=p.repeat_action_probability,
         full_action_space=p.full_action_space,
-        max_num_frames_per_episode=p.max_num_frames_per_episode,
+        max_num_frames_per_episode=0,  # which would count those of the start
         render_mode=render_mode,
     )
     env = Start(env, p.noop_max, p.use_fire_reset)
@@ -171,6 +172,7 @@ def make(  # noqa: PLR0913 - the fields of Preprocessing
     if p.episodic_life:
         env = LostLives(env)
     env = FrameStackObservation(env, p.stack_num, padding_type="zero")
+    env = TimeLimit(env, math.ceil(p.max_num_frames_per_episode / p.frameskip))
     env.metadata = {**env.metadata, "render_fps": CONSOLE_FPS / p.frameskip}  # steps a second, not ale-py's 30
     return env
 
@@ -203,13 +205,13 @@ class AtariVector(VectorEnv):
         **changes: Any,  # noqa: ANN401 - the fields' own
     ) -> None:
         p = _preprocessing(preprocessing, **changes)
-        frames = p.max_num_frames_per_episode
+        self.limit = math.ceil(p.max_num_frames_per_episode / p.frameskip)
         if max_episode_steps is not None:
-            frames = min(frames, max_episode_steps * p.frameskip)
+            self.limit = min(self.limit, max_episode_steps)
         self.games = AtariVectorEnv(
             game,
             num_envs,
-            max_num_frames_per_episode=frames,
+            max_num_frames_per_episode=2**30,  # where it cuts off, the last frames of a skip stand still
             repeat_action_probability=p.repeat_action_probability,
             full_action_space=p.full_action_space,
             img_height=p.screen_size,
@@ -224,7 +226,7 @@ class AtariVector(VectorEnv):
         self.single_observation_space = self.games.single_observation_space
         self.single_action_space = self.games.single_action_space
         self.observation_space, self.action_space = self.games.observation_space, self.games.action_space
-        self.lives = np.zeros(num_envs, np.int32)
+        self.lives, self.steps = np.zeros(num_envs, np.int32), np.zeros(num_envs, np.int64)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -234,12 +236,14 @@ class AtariVector(VectorEnv):
         seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         given = np.array([-1 if s is None else s for s, due in zip(seeds, mask, strict=True) if due])
         observation, info = self.games.reset(seed=given, options={"reset_mask": mask})
-        self.lives[mask] = info["lives"][mask]
+        self.lives[mask], self.steps[mask] = info["lives"][mask], 0
         return observation, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """As any vector env's; `info["life_lost"]`, [N] bool, where lives count."""
-        observation, reward, terminated, truncated, info = self.games.step(np.asarray(actions, np.int32))
+        observation, reward, terminated, _, info = self.games.step(np.asarray(actions, np.int32))
+        self.steps += 1
+        truncated = ~terminated & (self.steps >= self.limit)
         if self.episodic_life:
             info["life_lost"] = (info["lives"] < self.lives) & ~(terminated | truncated)
             self.lives = info["lives"]
