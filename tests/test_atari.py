@@ -68,7 +68,7 @@ def test_one_game_and_several_give_the_same_bits(game: str, size: int, preproces
 @pytest.mark.parametrize(("frames", "steps"), [(40, 10), (42, 11)])
 def test_the_frames_of_the_start_do_not_count(frames: int, steps: int) -> None:
     for num_envs in (1, 2):
-        arguments = {"preprocessing": "mnih2015", "max_num_frames_per_episode": frames}
+        arguments: dict[str, Any] = {"preprocessing": "mnih2015", "max_num_frames_per_episode": frames}
         games = Environments(make_vector(envs.find("ALE/Pong-v5"), arguments, num_envs), seed=0)
         ends = [t for t in range(1, 3 * steps + 1) if games.step(np.zeros(num_envs, np.int32)).truncated.all()]
         assert ends == [steps, 2 * steps, 3 * steps]
