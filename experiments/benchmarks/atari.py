@@ -5,8 +5,9 @@
 All: Nature-CNN, batch 32, one update in 4 steps, a buffer of 100,000, two threads, no evaluations. Stable-Baselines3's
 DQN stands for itself; `cleanrl` is the loop of CleanRL's dqn_atari.py (one env, its wrappers, Stable-Baselines3's
 buffer with shared frames), written anew on the same parts. rlkit acts in 8 envs at once, beside its updates, in
-float32. Each measurement is a process of its own, in turn; imports, compiling and the steps before learning are not
-counted. Needs the extra `bench`.
+bfloat16 where the machine has it; `rlkit-in-turn` does not act beside its updates, `rlkit-float32` has no bfloat16.
+Each measurement is a process of its own, in turn; imports, compiling and the steps before learning are not counted.
+Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +34,7 @@ CAPACITY = 100_000
 THREADS = 2
 
 
-def rlkit_rate(steps: int) -> float:
+def rlkit_rate(steps: int, *, overlap: bool = True, precision: str = "auto") -> float:
     """Agent steps a second of rlkit's host loop."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import rlkit
@@ -41,8 +43,9 @@ def rlkit_rate(steps: int) -> float:
         run = rlkit.train(
             "dqn", ENV, run_dir=folder, preset="none", network="nature-cnn", double=False, num_envs=8, batch_size=32,
             train_interval=8, gradient_steps=2, learning_starts=STARTS, buffer_size=CAPACITY, target_interval=1_000,
-            clip_reward=True, overlap=True, learning_rate=1e-4, epsilon_duration=10_000, jit=False, threads=THREADS,
-            steps=STARTS + WARM_UP + steps, eval_interval=0, checkpoint_interval=10**9, log_interval=200,
+            clip_reward=True, overlap=overlap, precision=precision, learning_rate=1e-4, epsilon_duration=10_000,
+            jit=False, threads=THREADS, steps=STARTS + WARM_UP + steps, eval_interval=0, checkpoint_interval=10**9,
+            log_interval=200,
         )  # fmt: skip
         rows = (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
     times = {int(step): float(seconds) for step, seconds in (row.split(",") for row in rows)}
@@ -158,7 +161,7 @@ def memory() -> None:
     print(f"a million: {size_text(1e6 * ours)} and {size_text(1e6 * theirs)}")
 
 
-def update(rounds: int) -> None:
+def update(rounds: int, precision: Literal["float32", "mixed_bfloat16"]) -> None:
     """Times of an update and of drawing its batch, and the time that its multiplications alone would take."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
@@ -173,7 +176,15 @@ def update(rounds: int) -> None:
 
     space, actions = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(6)
     config = DQNConfig(
-        env=ENV, network="nature-cnn", double=False, num_envs=8, batch_size=32, n_step=3, jit=False, threads=THREADS
+        env=ENV,
+        network="nature-cnn",
+        double=False,
+        num_envs=8,
+        batch_size=32,
+        n_step=3,
+        jit=False,
+        threads=THREADS,
+        precision=precision,
     )
     with configure(config):
         agent, replay = DQN(config, space, actions), FrameReplay(20_000, 8, space, 3)
@@ -185,7 +196,7 @@ def update(rounds: int) -> None:
             stack = following
         program = Program(agent, space, replay)
         bits = rng.integers(2**32, size=(1, 32), dtype=np.uint32)
-        matrix = tf.random.normal([1024, 1024])
+        matrix = tf.cast(tf.random.normal([1024, 1024]), tf.bfloat16 if "bfloat16" in precision else tf.float32)
         product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
         works: dict[str, Callable[[], object]] = {
             "update": lambda: program.learn(replay, 0, 10_000, 0),
@@ -201,6 +212,7 @@ def update(rounds: int) -> None:
                 work()
                 seconds[name].append(time.perf_counter() - began)
     median = {name: statistics.median(times) for name, times in seconds.items()}
+    print(precision)
     for name, value in median.items():
         print(f"{name}: median {1e3 * value:.2f} ms, least {1e3 * min(seconds[name]):.2f} ms")
     each = 20 * 20 * 32 * 256 + 9 * 9 * 64 * 512 + 7 * 7 * 64 * 576 + 3136 * 512 + 512 * 6
@@ -215,11 +227,17 @@ def update(rounds: int) -> None:
     print(f"drawing takes {share:.1%} of an update")
 
 
-RATES = {"rlkit": rlkit_rate, "sb3": sb3_rate, "cleanrl": cleanrl_rate}
+RATES: dict[str, Callable[[int], float]] = {
+    "rlkit": rlkit_rate,
+    "rlkit-in-turn": partial(rlkit_rate, overlap=False),
+    "rlkit-float32": partial(rlkit_rate, precision="float32"),
+    "sb3": sb3_rate,
+    "cleanrl": cleanrl_rate,
+}
 
 
 def rates(rounds: int, steps: int) -> None:
-    """Alternate the three, print medians and their ratios."""
+    """Alternate them, print medians and their ratios."""
     measured: dict[str, list[float]] = {name: [] for name in RATES}
     for i in range(rounds):
         for name, found in measured.items():
@@ -250,7 +268,12 @@ def main() -> None:
     if options.only in (None, "memory"):
         memory()
     if options.only in (None, "update"):
-        update(options.rounds)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from rlkit.devices import fast_precision
+
+        update(options.rounds, "float32")
+        if fast_precision() != "float32":
+            update(options.rounds, fast_precision())
     if options.only in (None, "rates"):
         rates(options.rounds, options.steps)
 
