@@ -56,6 +56,11 @@ class Preprocessing:
             if type(value) is not int or value < least:
                 raise UserError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
+    @property
+    def max_steps(self) -> int:
+        """Steps after which an episode is truncated."""
+        return math.ceil(self.max_num_frames_per_episode / self.frameskip)
+
 
 CONSOLE_FPS = 60
 """Frames that the console shows a second."""
@@ -172,7 +177,7 @@ def make(  # noqa: PLR0913 - the fields of Preprocessing
     if p.episodic_life:
         env = LostLives(env)
     env = FrameStackObservation(env, p.stack_num, padding_type="zero")
-    env = TimeLimit(env, math.ceil(p.max_num_frames_per_episode / p.frameskip))
+    env = TimeLimit(env, p.max_steps)
     env.metadata = {**env.metadata, "render_fps": CONSOLE_FPS / p.frameskip}  # steps a second, not ale-py's 30
     return env
 
@@ -205,9 +210,7 @@ class AtariVector(VectorEnv):
         **changes: Any,  # noqa: ANN401 - the fields' own
     ) -> None:
         p = _preprocessing(preprocessing, **changes)
-        self.limit = math.ceil(p.max_num_frames_per_episode / p.frameskip)
-        if max_episode_steps is not None:
-            self.limit = min(self.limit, max_episode_steps)
+        self.limit = p.max_steps if max_episode_steps is None else min(p.max_steps, max_episode_steps)
         self.games = AtariVectorEnv(
             game,
             num_envs,
