@@ -6,7 +6,7 @@ Letters: N parallel envs, K updates a round, B batch, A actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import keras
@@ -18,7 +18,7 @@ from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
 from rlkit.networks import EXPECTED, Head, minatar_cnn, nature_cnn, q_network
 from rlkit.noise import FactorisedNoise
-from rlkit.optimizers import AdamState, adam, clipped, fused_adam, large
+from rlkit.optimizers import AdamState, adam, adam_in_place, clipped, large
 from rlkit.seeding import Purpose, key
 
 LOSSES = {"huber": td.huber, "squared": td.squared}
@@ -132,11 +132,28 @@ class DQN(QAgent):
             Means over the K updates of loss, TD error's size, Q and the gradient's norm; priorities, [K, B].
         """
         updates = batch.action.shape[0]
-        state, metrics, priorities = update_round(
-            self, self.state(), lambda k: tf.nest.map_structure(lambda part: part[k], batch), updates, clock
-        )
+
+        def drawn(k: tf.Tensor | int) -> Transition:
+            return cast("Transition", tf.nest.map_structure(lambda part: part[k], batch))
+
+        if large(self.kept.weights) and not self.config.jit:
+            found = [self._update_in_place(drawn(k), clock) for k in range(updates)]
+            state, priorities = self.end_round(self.state(), clock), tf.stack([priorities for _, priorities in found])
+            metrics = tf.reduce_mean(tf.stack([metrics for metrics, _ in found]), axis=0)
+        else:
+            state, metrics, priorities = update_round(self, self.state(), drawn, updates, clock)
         self.assign(state)
         return dict(zip(self.metrics, tf.unstack(metrics), strict=True)), priorities
+
+    def _update_in_place(self, batch: Transition, clock: Clock) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `update`, on the variables, which is faster where they are large; metrics and priorities."""
+        gradients, metrics, priorities = self.gradients(self.state(), batch)
+        adam_in_place(
+            self.kept.optimizer, self.kept.weights, gradients, self.learning_rate(clock), self.config.adam_epsilon
+        )
+        if self.config.target == "polyak":
+            self.assign(self.followed(self.state()))
+        return metrics, priorities
 
     def values(self, weights: Sequence[tf.Tensor], batch: Transition) -> tuple[tf.Tensor, tf.Tensor]:
         """Of a network with these weights: at the observations and at those after, [B, A] each."""
@@ -157,29 +174,34 @@ class DQN(QAgent):
         td_error = tf.stop_gradient(q_target) - q_tm1  # [B]
         return Judgement(LOSSES[self.config.loss](td_error), td_error, q_tm1, tf.abs(td_error))
 
-    def update(self, state: DQNState, batch: Transition, clock: Clock) -> tuple[DQNState, tf.Tensor, tf.Tensor]:
-        """One gradient step on [B] transitions.
-
-        Returns:
-            The new state; the metrics, [4]; priorities, [B].
-        """
+    def gradients(self, state: DQNState, batch: Transition) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Of the loss of [B] transitions, one for each of the weights; the metrics, [4]; priorities, [B]."""
         weights = state.weights
         with tf.GradientTape() as tape:
             tape.watch(weights)
             judged = self.judge(state, batch)
             losses = td.weighted(judged.losses, batch.weight)  # [B]
             loss = tf.reduce_mean(losses)
-        gradients = tape.gradient(loss, weights)
-        gradients, norm = clipped(gradients, self.config.max_gradient_norm)
-        rate = self.learning_rate(clock)
-        step = fused_adam if large(weights) and not self.config.jit else adam
-        weights, optimizer = step(state.optimizer, weights, gradients, rate, self.config.adam_epsilon)
-        state = state._replace(weights=weights, optimizer=optimizer)
-        if self.config.target == "polyak":
-            state = state._replace(target=td.moved(state.target, weights, self.config.polyak))
+        gradients, norm = clipped(tape.gradient(loss, weights), self.config.max_gradient_norm)
         measured = tf.stack([losses, tf.abs(judged.td_error), judged.q])
         means = tf.reduce_mean(tf.reshape(measured, [3, -1]), axis=1)  # [3]
-        return state, tf.concat([means, norm[None]], axis=0), judged.priorities
+        return gradients, tf.concat([means, norm[None]], axis=0), judged.priorities
+
+    def update(self, state: DQNState, batch: Transition, clock: Clock) -> tuple[DQNState, tf.Tensor, tf.Tensor]:
+        """One gradient step on [B] transitions.
+
+        Returns:
+            The new state; the metrics, [4]; priorities, [B].
+        """
+        gradients, metrics, priorities = self.gradients(state, batch)
+        rate = self.learning_rate(clock)
+        weights, optimizer = adam(state.optimizer, state.weights, gradients, rate, self.config.adam_epsilon)
+        state = state._replace(weights=weights, optimizer=optimizer)
+        return self.followed(state) if self.config.target == "polyak" else state, metrics, priorities
+
+    def followed(self, state: DQNState) -> DQNState:
+        """With the target network a part of the way nearer to the Q-network."""
+        return state._replace(target=td.moved(state.target, state.weights, self.config.polyak))
 
     def end_round(self, state: DQNState, clock: Clock) -> DQNState:
         """Copy the Q-network to the target network if it is time."""

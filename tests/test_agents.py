@@ -16,9 +16,10 @@ from gymnasium import spaces
 import rlkit
 from rlkit import agents
 from rlkit.acting import HostActor, numpy_forward
-from rlkit.agent import Clock, Transition
+from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.drqn import make
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.errors import UserError
 
@@ -257,6 +258,33 @@ def test_importance_weights_scale_losses_and_not_priorities() -> None:
     )
     assert priorities.numpy().tolist() == [2, 3]
     np.testing.assert_allclose(metrics, [(1 + 1.125) / 2, 2.5, 1.5, np.hypot(0.5, 0.375)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{}, {"target": "polyak"}, {"noisy": True}, {"head": "iqn", "double": False}])
+def test_large_networks_are_updated_in_place_as_small_ones_are_by_functions(fields: dict[str, Any]) -> None:
+    rates: dict[str, Any] = {"learning_rate": 1e-2, "adam_epsilon": 1e-2, "max_gradient_norm": 0.1}
+    config = DQNConfig(env="toy", hidden=(300, 400), target_interval=10, jit=False, **rates, **fields)
+    changed, twin = (make(config, BOX, spaces.Discrete(3)) for _ in range(2))
+    learn = tf.function(changed.learn, autograph=False)
+    state, rng = twin.state(), np.random.default_rng(0)
+    for step in (4, 8, 12, 16):  # with a copy after 12
+        clock = Clock(tf.constant(step, tf.int64), tf.constant(0, tf.int64))
+        seen, following = tf.constant(rng.normal(size=(2, 2, 8, 3)), tf.float32)  # [K, B, D]
+        chosen, paid = rng.integers(3, size=(2, 8)), rng.normal(size=(2, 8))
+        batch = Transition(
+            seen, tf.constant(chosen, tf.int32), tf.constant(paid, tf.float32), tf.fill([2, 8], 0.9), following
+        )
+        metrics, priorities = learn(batch, clock)
+
+        def drawn(k: tf.Tensor, batch: Transition = batch) -> Transition:
+            return cast("Transition", tf.nest.map_structure(lambda part: part[k], batch))
+
+        state, expected, errors = update_round(twin, state, drawn, 2, clock)
+        np.testing.assert_allclose(list(metrics.values()), expected, rtol=1e-3)
+        np.testing.assert_allclose(priorities, errors, rtol=1e-3, atol=1e-5)
+        for found, wanted in zip(*map(tf.nest.flatten, (changed.state(), state)), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    assert int(changed.state().copied_at) == (0 if "target" in fields else 12)
 
 
 def test_the_targets_are_copied_or_moved_as_configured() -> None:
