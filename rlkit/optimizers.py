@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+DECAYS = 0.9, 0.999
+"""What Adam keeps of its moving means in an update: of the gradients', of their squares'."""
+
 
 class AdamState(NamedTuple):
     """What Adam remembers."""
@@ -34,7 +37,6 @@ def adam(
     gradients: Sequence[tf.Tensor],
     learning_rate: tf.Tensor | float,
     epsilon: float = 1e-8,
-    decays: tuple[float, float] = (0.9, 0.999),
     *,
     rectified: bool = False,
 ) -> tuple[tuple[tf.Tensor, ...], AdamState]:
@@ -47,7 +49,7 @@ def adam(
     Returns:
         The new weights and state.
     """
-    d1, d2 = decays
+    d1, d2 = DECAYS
     iterations = state.iterations + 1
     t = tf.cast(iterations, tf.float32)
     step = learning_rate * tf.sqrt(1.0 - tf.pow(d2, t)) / (1.0 - tf.pow(d1, t))
@@ -80,14 +82,13 @@ def adam_in_place(
     gradients: Sequence[tf.Tensor],
     learning_rate: tf.Tensor | float,
     epsilon: float = 1e-8,
-    decays: tuple[float, float] = (0.9, 0.999),
 ) -> None:
     """As `adam`, on the variables themselves, for large networks in programs that XLA does not compile.
 
     Each number is read and written once, by as many threads as an operation has: with 1.7 million weights on two cores
     a step takes 0.6 of the time of one that XLA fuses and whose results are then assigned.
     """
-    d1, d2 = decays
+    d1, d2 = DECAYS
     t = tf.cast(state.iterations.assign_add(1), tf.float32)
     powers = {"beta1_power": tf.pow(d1, t), "beta2_power": tf.pow(d2, t)}
     fixed = {"lr": learning_rate, "beta1": d1, "beta2": d2, "epsilon": epsilon}
