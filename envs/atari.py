@@ -37,7 +37,7 @@ class Preprocessing:
     noop_max: int
     """Most frames without an action that an episode begins with."""
     use_fire_reset: bool
-    """Press FIRE as an episode begins, where the game knows it."""
+    """Press FIRE as an episode begins, where the game knows it; with `episodic_life` as each life does."""
     episodic_life: bool
     """Whether a lost life is an end for learning: nothing is bootstrapped behind it, and the game goes on."""
     frameskip: int = 4
@@ -74,7 +74,13 @@ SETTINGS = {
     ),
 }
 """By name: Machado et al. 2018, "Revisiting the Arcade Learning Environment", section 5; Mnih et al. 2015, "Human-level
-control through deep reinforcement learning", methods, with the FIRE that later implementations press at the start."""
+control through deep reinforcement learning", methods, with the FIRE that later implementations press at the start of a
+life."""
+
+
+def fire(meanings: list[str], wanted: bool) -> int | None:
+    """The action FIRE among actions by these names, where it is wanted and known."""
+    return meanings.index("FIRE") if wanted and "FIRE" in meanings else None
 
 
 def preprocessing(name: str, **changes: Any) -> Preprocessing:  # noqa: ANN401 - the fields' own
@@ -90,14 +96,12 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
     Args:
         env: a game without frame skipping.
         noop_max: frames.
-        fire: whether to press FIRE, where the game knows it.
+        fire: the action FIRE, if it is to be pressed.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], noop_max: int, fire: bool) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], noop_max: int, fire: int | None) -> None:
         super().__init__(env)
-        self.noop_max = noop_max
-        meanings = env.unwrapped.get_action_meanings()  # type: ignore[attr-defined] # the console's
-        self.fire = meanings.index("FIRE") if fire and "FIRE" in meanings else None
+        self.noop_max, self.fire = noop_max, fire
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As any env's."""
@@ -111,22 +115,30 @@ class Start(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class LostLives(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Says in `info["life_lost"]` where a life is lost and the game goes on."""
+    """Says in `info["life_lost"]` where a life is lost and the game goes on; the step after presses FIRE.
 
-    lives = 0
+    Args:
+        env: a game.
+        fire: the action FIRE, if it is to be pressed.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], fire: int | None) -> None:
+        super().__init__(env)
+        self.fire, self.lives, self.lost = fire, 0, False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As any env's."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self.lives = info["lives"]
+        self.lives, self.lost = info["lives"], False
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - the env's
         """As any env's."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        lost = info["lives"] < self.lives and not (terminated or truncated)
+        pressed = action if self.fire is None or not self.lost else self.fire
+        observation, reward, terminated, truncated, info = self.env.step(pressed)
+        self.lost = info["lives"] < self.lives and not (terminated or truncated)
         self.lives = info["lives"]
-        return observation, reward, terminated, truncated, {**info, "life_lost": lost}
+        return observation, reward, terminated, truncated, {**info, "life_lost": self.lost}
 
 
 def make(  # noqa: PLR0913 - the fields of Preprocessing
@@ -172,10 +184,11 @@ def make(  # noqa: PLR0913 - the fields of Preprocessing
         max_num_frames_per_episode=0,  # which would count those of the start
         render_mode=render_mode,
     )
-    env = Start(env, p.noop_max, p.use_fire_reset)
+    pressed = fire(env.unwrapped.get_action_meanings(), p.use_fire_reset)  # type: ignore[attr-defined] # the console's
+    env = Start(env, p.noop_max, pressed)
     env = AtariPreprocessing(env, noop_max=0, frame_skip=p.frameskip, screen_size=p.screen_size)
     if p.episodic_life:
-        env = LostLives(env)
+        env = LostLives(env, pressed)
     env = FrameStackObservation(env, p.stack_num, padding_type="zero")
     env = TimeLimit(env, p.max_steps)
     env.metadata = {**env.metadata, "render_fps": CONSOLE_FPS / p.frameskip}  # steps a second, not ale-py's 30
@@ -229,7 +242,9 @@ class AtariVector(VectorEnv):
         self.single_observation_space = self.games.single_observation_space
         self.single_action_space = self.games.single_action_space
         self.observation_space, self.action_space = self.games.observation_space, self.games.action_space
+        self.fire = fire([action.name for action in self.games.ale.get_action_set()], p.use_fire_reset)
         self.lives, self.steps = np.zeros(num_envs, np.int32), np.zeros(num_envs, np.int64)
+        self.lost = np.zeros(num_envs, np.bool_)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -239,15 +254,16 @@ class AtariVector(VectorEnv):
         seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         given = np.array([-1 if s is None else s for s, due in zip(seeds, mask, strict=True) if due])
         observation, info = self.games.reset(seed=given, options={"reset_mask": mask})
-        self.lives[mask], self.steps[mask] = info["lives"][mask], 0
+        self.lives[mask], self.steps[mask], self.lost[mask] = info["lives"][mask], 0, False
         return observation, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """As any vector env's; `info["life_lost"]`, [N] bool, where lives count."""
-        observation, reward, terminated, _, info = self.games.step(np.asarray(actions, np.int32))
+        pressed = actions if self.fire is None else np.where(self.lost, self.fire, actions)
+        observation, reward, terminated, _, info = self.games.step(np.asarray(pressed, np.int32))
         self.steps += 1
         truncated = ~terminated & (self.steps >= self.limit)
         if self.episodic_life:
-            info["life_lost"] = (info["lives"] < self.lives) & ~(terminated | truncated)
-            self.lives = info["lives"]
+            self.lost = (info["lives"] < self.lives) & ~(terminated | truncated)
+            info["life_lost"], self.lives = self.lost.copy(), info["lives"]
         return observation, reward.astype(np.float64), terminated, truncated, info

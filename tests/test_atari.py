@@ -98,6 +98,22 @@ def test_starts_wait_as_many_frames_as_they_may() -> None:
     assert fired == AtariVector("pong", 1, "mnih2015", noop_max=0).reset(seed=0)[1]["episode_frame_number"][0] == 1
 
 
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize(("fire", "losses"), [(True, 5), (False, 0)])
+def test_each_life_begins_with_fire(num_envs: int, fire: bool, losses: int) -> None:
+    # Breakout's ball comes with FIRE alone, and is lost by who does nothing.
+    arguments: dict[str, Any] = {"preprocessing": "mnih2015", "use_fire_reset": fire}
+    games = Environments(make_vector(envs.find("ALE/Breakout-v5"), arguments, num_envs), seed=0)
+    lost = 0
+    for _ in range(200):
+        step = games.step(np.zeros(num_envs, np.int32))
+        assert step.life_lost is not None
+        lost += int(step.life_lost[0] | step.terminated[0])
+        if step.terminated[0]:
+            break
+    assert lost == losses
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -165,7 +181,7 @@ def test_a_lost_life_is_an_end_for_learning_alone() -> None:
     for num_envs in (1, 2):
         games = Environments(make_vector(envs.find("ALE/Breakout-v5"), {"preprocessing": "mnih2015"}, num_envs), seed=0)
         lost = ended = 0
-        for t in range(300):
+        for t in range(600):
             step = games.step(np.full(num_envs, t % 4, np.int32))
             assert step.life_lost is not None
             np.testing.assert_array_equal(step.bootstraps, ~(step.terminated | step.life_lost))
