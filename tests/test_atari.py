@@ -192,14 +192,17 @@ def test_a_lost_life_is_an_end_for_learning_alone() -> None:
         assert (lost, ended) == (4, 1), "five lives, of which the last one ends the game"
 
 
+@pytest.mark.parametrize("preprocessing", sorted(SETTINGS))
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_games_continue_from_their_state(num_envs: int) -> None:
+def test_games_continue_from_their_state(num_envs: int, preprocessing: str) -> None:
     def fresh() -> Environments:
-        arguments = {"screen_size": 36, "max_num_frames_per_episode": 200}
+        arguments: dict[str, Any] = {
+            "preprocessing": preprocessing, "screen_size": 36, "max_num_frames_per_episode": 800
+        }  # fmt: skip
         return Environments(make_vector(envs.find("ALE/Breakout-v5"), arguments, num_envs), seed=3)
 
     def roll(games: Environments, steps: int, seed: int) -> list[np.ndarray]:
-        actions = np.random.default_rng(seed).integers(18, size=(steps, num_envs)).astype(np.int32)
+        actions = np.random.default_rng(seed).integers(4, size=(steps, num_envs)).astype(np.int32)
         return [np.copy(part) for row in actions for part in (*games.step(row)[:4], games.observation)]
 
     one, other = fresh(), fresh()
