@@ -242,7 +242,8 @@ class AtariVector(VectorEnv):
         self.single_observation_space = self.games.single_observation_space
         self.single_action_space = self.games.single_action_space
         self.observation_space, self.action_space = self.games.observation_space, self.games.action_space
-        self.fire = fire([action.name for action in self.games.ale.get_action_set()], p.use_fire_reset)
+        names = [action.name for action in self.games.ale.get_action_set()]
+        self.fire = fire(names, p.use_fire_reset and p.episodic_life)
         self.lives, self.steps = np.zeros(num_envs, np.int32), np.zeros(num_envs, np.int64)
         self.lost = np.zeros(num_envs, np.bool_)
 
@@ -254,7 +255,7 @@ class AtariVector(VectorEnv):
         seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
         given = np.array([-1 if s is None else s for s, due in zip(seeds, mask, strict=True) if due])
         observation, info = self.games.reset(seed=given, options={"reset_mask": mask})
-        self.lives[mask], self.steps[mask], self.lost[mask] = info["lives"][mask], 0, False
+        self.lives[mask], self.steps[mask], self.lost = info["lives"][mask], 0, self.lost & ~mask
         return observation, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -265,5 +266,5 @@ class AtariVector(VectorEnv):
         truncated = ~terminated & (self.steps >= self.limit)
         if self.episodic_life:
             self.lost = (info["lives"] < self.lives) & ~(terminated | truncated)
-            info["life_lost"], self.lives = self.lost.copy(), info["lives"]
+            info["life_lost"], self.lives = self.lost, info["lives"]
         return observation, reward.astype(np.float64), terminated, truncated, info

@@ -196,13 +196,12 @@ def test_a_lost_life_is_an_end_for_learning_alone() -> None:
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_games_continue_from_their_state(num_envs: int, preprocessing: str) -> None:
     def fresh() -> Environments:
-        arguments: dict[str, Any] = {
-            "preprocessing": preprocessing, "screen_size": 36, "max_num_frames_per_episode": 800
-        }  # fmt: skip
-        return Environments(make_vector(envs.find("ALE/Breakout-v5"), arguments, num_envs), seed=3)
+        chosen: dict[str, Any] = {"preprocessing": preprocessing, "screen_size": 36, "max_num_frames_per_episode": 200}
+        return Environments(make_vector(envs.find("ALE/Breakout-v5"), chosen, num_envs), seed=3)
 
     def roll(games: Environments, steps: int, seed: int) -> list[np.ndarray]:
-        actions = np.random.default_rng(seed).integers(4, size=(steps, num_envs)).astype(np.int32)
+        known = 18 if preprocessing == "machado2018" else 4
+        actions = np.random.default_rng(seed).integers(known, size=(steps, num_envs)).astype(np.int32)
         return [np.copy(part) for row in actions for part in (*games.step(row)[:4], games.observation)]
 
     one, other = fresh(), fresh()
