@@ -49,6 +49,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if not 0.0 <= self.repeat_action_probability < 1.0:
             raise UserError(f"repeat_action_probability is {self.repeat_action_probability}, expected 0 up to below 1")
+        for name in ("full_action_space", "use_fire_reset", "episodic_life"):
+            if type(getattr(self, name)) is not bool:
+                raise UserError(f"{name} is {getattr(self, name)!r}, expected true or false")
         for name, least in (
             ("noop_max", 0), ("frameskip", 1), ("screen_size", 1), ("stack_num", 1), ("max_num_frames_per_episode", 1)
         ):  # fmt: skip

@@ -119,6 +119,7 @@ def test_each_life_begins_with_fire(num_envs: int, fire: bool, losses: int) -> N
     [
         ({"preprocessing": "mnih2013"}, "preprocessing is 'mnih2013', expected one of machado2018, mnih2015"),
         ({"repeat_action_probability": 1.5}, "repeat_action_probability is 1.5, expected 0 up to below 1"),
+        ({"use_fire_reset": "maybe"}, "use_fire_reset is 'maybe', expected true or false"),
         ({"stack_num": 0}, "stack_num is 0, expected a whole number of at least 1"),
         ({"frameskip": 2.5}, "frameskip is 2.5, expected a whole number of at least 1"),
     ],
