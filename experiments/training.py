@@ -131,15 +131,21 @@ class Run(AnyRun):
             return LiteRTPolicy(file, num_envs), step
 
     def evaluate(
-        self, episodes: int = 100, seed: int = 0, checkpoint: str = "best", runtime: str = "tensorflow"
+        self,
+        episodes: int = 100,
+        seed: int = 0,
+        checkpoint: str = "best",
+        runtime: str = "tensorflow",
+        epsilon: float = 0.0,
     ) -> Evaluation:
-        """Greedy episodes on seeds that training never used; also saved as evaluation.json in the run.
+        """Episodes on seeds that training never used; also saved as evaluation.json in the run.
 
         Args:
             episodes: how many.
             seed: of the evaluation.
             checkpoint: "best", "last" or a step's number.
             runtime: one of "tensorflow", "litert".
+            epsilon: share of actions that are uniform in place of greedy ones, in [0, 1].
 
         Raises:
             UserError: there is no such checkpoint, or it is damaged.
@@ -149,7 +155,7 @@ class Run(AnyRun):
         vector = make_vector(envs.find(self.config.env), self.config.env_args, num_envs, "resettable")
         try:
             with configure(self.config):
-                result = evaluate(policy, vector, episodes, seed, step=step)
+                result = evaluate(policy, vector, episodes, seed, epsilon=epsilon, step=step)
         finally:
             vector.close()
         with contextlib.suppress(OSError):  # a run that cannot be written to can still be evaluated

@@ -112,7 +112,7 @@ def _evaluation(run: Run, step: int) -> dict[str, Any] | None:
 
     try:
         found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
-        if found["step"] == step:
+        if found["step"] == step and not found.get("epsilon"):  # the page plays greedily
             return {"mean": float(found["mean"]), "episodes": int(found["episodes"])}
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -1,14 +1,17 @@
-"""Greedy episodes on seeds that training never uses, and what their returns say."""
+"""Episodes of a policy on seeds that training never uses, and what their returns say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
+from rlkit.errors import UserError
 from rlkit.seeding import Purpose, evaluation_seed, generator
 
 LONGEST = 10_000
@@ -46,6 +49,8 @@ class Evaluation:
     seed: int
     step: int
     """Training step of the agent."""
+    epsilon: float = 0.0
+    """Share of actions that were uniform in place of the policy's."""
 
     @property
     def mean(self) -> float:
@@ -74,6 +79,7 @@ class Evaluation:
             "lengths": list(self.lengths),
             "seed": self.seed,
             "step": self.step,
+            "epsilon": self.epsilon,
         }
 
 
@@ -86,7 +92,14 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[flo
 
 
 def evaluate(
-    policy: Policy, envs: VectorEnv, episodes: int, seed: int, *, occasion: int = 0, step: int = 0
+    policy: Policy,
+    envs: VectorEnv,
+    episodes: int,
+    seed: int,
+    *,
+    epsilon: float = 0.0,
+    occasion: int = 0,
+    step: int = 0,
 ) -> Evaluation:
     """Play episodes, each on a seed of its own, so that the result does not depend on how many run at once.
 
@@ -97,6 +110,7 @@ def evaluate(
         envs: N envs with autoreset disabled.
         episodes: how many.
         seed: of the evaluation.
+        epsilon: share of actions that are uniform in place of the policy's, in [0, 1]; a discrete action space.
         occasion: tells evaluations with the same seed apart.
         step: training step of the agent, for the record.
     """
@@ -107,10 +121,14 @@ def evaluate(
     seeds: list[int | None] = [evaluation_seed(seed, int(e), occasion) for e in playing]
     limited = envs.spec is not None and envs.spec.max_episode_steps is not None
     played = np.zeros(n, np.int64)
+    randoms = [generator(seed, Purpose.EVALUATION_ACTIONS, occasion, e) for e in range(n)]
     observation, _ = envs.reset(seed=seeds)  # type: ignore[arg-type]
     begin(policy, np.ones(n, np.bool_))
     while left:
-        observation, reward, terminated, truncated, _ = envs.step(policy(observation))
+        actions = policy(observation)
+        if epsilon > 0:
+            actions = _strayed(actions, epsilon, envs.single_action_space, randoms)
+        observation, reward, terminated, truncated, _ = envs.step(actions)
         counted = playing < episodes
         returns[playing[counted]] += reward[counted]
         lengths[playing[counted]] += 1
@@ -124,9 +142,22 @@ def evaluate(
             fresh = np.flatnonzero(ended)
             playing[fresh] = started + np.arange(len(fresh))
             started += len(fresh)
+            for e in fresh:
+                randoms[e] = generator(seed, Purpose.EVALUATION_ACTIONS, occasion, int(playing[e]))
             seeds = [
                 evaluation_seed(seed, int(e), occasion) if new else None for e, new in zip(playing, ended, strict=True)
             ]
             observation, _ = envs.reset(seed=seeds, options={"reset_mask": ended})  # type: ignore[arg-type]
             begin(policy, ended)
-    return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, step)
+    return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, step, epsilon)
+
+
+def _strayed(
+    actions: np.ndarray, epsilon: float, space: gymnasium.Space[Any], randoms: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """The actions, [N], but for a share that are uniform in the space; each env draws from its episode's numbers."""
+    if not isinstance(space, spaces.Discrete):
+        raise UserError(f"epsilon is for discrete actions, and those of this env are {space}")
+    stray = np.array([random.random() for random in randoms]) < epsilon
+    uniform = [space.start + random.integers(space.n) for random in randoms]  # also where it is not taken
+    return np.where(stray, np.array(uniform, actions.dtype), actions)

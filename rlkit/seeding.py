@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     SHAPES = 16
     NOISE = 17
     FRACTIONS = 18
+    EVALUATION_ACTIONS = 19
 
 
 _PURPOSES = 64

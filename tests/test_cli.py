@@ -207,6 +207,7 @@ WRONG = {
     "evaluate": "missing argument 'RUN'",
     "evaluate . --episodes x": "--episodes is 'x', expected a whole number",
     "evaluate . --episodes 0": "--episodes is 0, expected at least 1",
+    "evaluate . --epsilon 2": "--epsilon is 2, expected at least 0 and at most 1",
     "evaluate . --seed -1": "--seed is -1, expected at least 0",
     "evaluate missing": "run missing does not exist",
     "evaluate .": ". is not a run: it has no run.json and config.toml",
@@ -692,6 +693,18 @@ def test_evaluate_as_json_is_one_object(computing: Command, copied: Path) -> Non
     low, high = found["interval"]
     assert low <= found["mean"] <= high
     assert computing("evaluate", copied.parent, "--episodes", 5, "--seed", 4, "--json", "--checkpoint", 300) == said
+
+
+def test_evaluate_with_random_actions(computing: Command, copied: Path) -> None:
+    greedy, same, random = (
+        json.loads(computing("evaluate", copied, "--episodes", 20, "--json", "--epsilon", epsilon).out)
+        for epsilon in (0, 0, 1)
+    )
+    assert (greedy, greedy["epsilon"], random["epsilon"]) == (same, 0.0, 1.0)
+    assert greedy["returns"] != random["returns"]
+    said = computing("evaluate", copied, "--episodes", 3, "--epsilon", 0.05)
+    assert said.code == 0
+    assert re.match(r".* agent, of step \d+, epsilon 0\.05\n", said.out)
 
 
 def test_evaluate_in_words(computing: Command, copied: Path) -> None:

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, bootstrap_interval, evaluate
 from rlkit.seeding import evaluation_seed
 from rlkit.vector import OneEnv
@@ -115,6 +116,64 @@ def test_seed_and_occasion_choose_the_episodes() -> None:
     envs.close()
 
 
+class Tape(Lottery):
+    """Keeps what is done to it; an episode has 50 steps, and three actions from 5 on."""
+
+    action_space = spaces.Discrete(3, start=5)
+    played: ClassVar[dict[int, list[int]]] = {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, info = super().reset(seed=seed, options=options)
+        assert seed is not None
+        self.length, self.kept = 50, Tape.played.setdefault(seed, [])
+        self.kept.clear()
+        return observation, info
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.kept.append(int(action))
+        return super().step(action)
+
+
+def taped(num_envs: int, epsilon: float, seed: int = 0, occasion: int = 0) -> tuple[Evaluation, np.ndarray]:
+    """An evaluation of the policy that always does 6, and the actions of its 40 episodes, [40, 50]."""
+    Tape.played.clear()
+    envs = SyncVectorEnv([Tape] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    result = evaluate(lambda seen: np.full(len(seen), 6), envs, 40, seed, epsilon=epsilon, occasion=occasion)
+    envs.close()
+    return result, np.array([Tape.played[evaluation_seed(seed, e, occasion)] for e in range(40)])
+
+
+def test_a_share_of_the_actions_is_uniform_the_same_however_many_run_at_once() -> None:
+    result, actions = taped(1, 0.3)
+    assert result.epsilon == result.to_dict()["epsilon"] == 0.3
+    # 2,000 actions, each not the policy's with probability 0.3 x 2/3 = 0.2, in halves 5 and 7: 3 standard deviations
+    assert abs((actions != 6).mean() - 0.2) < 3 * (0.2 * 0.8 / 2000) ** 0.5
+    assert abs((actions == 5).mean() - 0.1) < 3 * (0.1 * 0.9 / 2000) ** 0.5
+    assert set(actions.flat) == {5, 6, 7}
+    assert len(np.unique(actions, axis=0)) == 40, "episodes are not strayed from alike"
+    for num_envs in (3, 40):
+        again, same = taped(num_envs, 0.3)
+        assert again == result
+        np.testing.assert_array_equal(same, actions)
+    for seed, occasion in ((1, 0), (0, 1)):
+        assert not np.array_equal(taped(3, 0.3, seed, occasion)[1], actions)
+
+
+def test_without_epsilon_all_actions_are_the_policys_and_with_one_none_is() -> None:
+    assert (taped(3, 0.0)[1] == 6).all()
+    actions = taped(3, 1.0)[1]
+    assert abs((actions == 6).mean() - 1 / 3) < 3 * (2 / 9 / 2000) ** 0.5
+
+
+def test_epsilon_is_for_discrete_actions() -> None:
+    envs = gymnasium.make_vec("Pendulum-v1", 2, vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED})
+    with pytest.raises(UserError, match="epsilon is for discrete actions, and those of this env are Box"):
+        evaluate(lambda seen: np.zeros((len(seen), 1), np.float32), envs, 2, 0, epsilon=0.1)
+    envs.close()
+
+
 def test_the_policy_sees_every_env_at_once() -> None:
     shapes = []
 
@@ -180,7 +239,7 @@ def test_json_has_plain_numbers_only() -> None:
     result = evaluate(policy, envs, 10, 7, step=400)
     envs.close()
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert list(told) == ["mean", "std", "interval", "episodes", "returns", "lengths", "seed", "step"]
+    assert list(told) == ["mean", "std", "interval", "episodes", "returns", "lengths", "seed", "step", "epsilon"]
     assert told["mean"] == pytest.approx(sum(told["returns"]) / 10, rel=1e-12)
     assert told["returns"] == list(result.returns)
     assert told["episodes"] == len(told["returns"]) == len(told["lengths"]) == 10

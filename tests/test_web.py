@@ -599,6 +599,8 @@ def test_facts(sites: dict[str, Site]) -> None:
     assert (facts["env"], facts["limit"], facts["step"]) == ("CartPole-v1", 500, 600)
     result = site.run.evaluate(3)
     assert webpage.agent_facts(site.run, 600)["evaluation"] == {"mean": result.mean, "episodes": 3}
+    site.run.evaluate(3, epsilon=0.5)
+    assert webpage.agent_facts(site.run, 600)["evaluation"] is None, "the page plays without chance"
     assert facts["run"] == site.run.path.name
 
 

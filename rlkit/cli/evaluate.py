@@ -1,4 +1,4 @@
-"""rlkit evaluate RUN: greedy episodes of an agent, or a supervised model on the data held out."""
+"""rlkit evaluate RUN: episodes of an agent, or a supervised model on the data held out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from rlkit.cli.common import (
+    FieldType,
     checkpoint_options,
     count,
     json_option,
@@ -17,14 +18,19 @@ from rlkit.cli.common import (
     say,
 )
 
+EPSILON = FieldType("--epsilon", float, {"low": 0, "high": 1, "above": None})
+
 
 @click.command(short_help="Report returns of greedy episodes, or accuracy on held-out data.")
 @run_argument
 @click.option("--episodes", default=100, show_default=True, type=count("--episodes"), help="How many.")
+@click.option(
+    "--epsilon", default=0.0, show_default=True, type=EPSILON, help="Share of actions that are random, not greedy."
+)
 @checkpoint_options
 @runtime_option
 @json_option
-def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, runtime: str, as_json: bool) -> None:
+def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: int, runtime: str, as_json: bool) -> None:
     """Play greedy episodes with a run's agent, or try a supervised run's model on the data held out."""
     from rlkit.run import find
 
@@ -34,12 +40,13 @@ def evaluate(run: Path, episodes: int, checkpoint: str, seed: int, runtime: str,
     with quiet_import():
         from rlkit.experiments.training import load
     loaded = load(run)
-    result = loaded.evaluate(episodes, seed, checkpoint, runtime)
+    result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon)
     if as_json:
         print_json({"run": str(loaded.path), **result.to_dict()})
         return
     low, high = result.interval
-    click.echo(f"{loaded.path}, {checkpoint} agent, of step {result.step:,}")
+    by = f", epsilon {epsilon:g}" if epsilon else ""
+    click.echo(f"{loaded.path}, {checkpoint} agent, of step {result.step:,}{by}")
     click.echo(f"mean return {result.mean:.1f} over {episodes} episodes, 95% interval {low:.1f} to {high:.1f}")
     click.echo(f"standard deviation {result.std:.1f}, lowest {min(result.returns):g}, highest {max(result.returns):g}")
 
