@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from rlkit import datasets, fit_config, models, run
 from rlkit.checkpoint import Checkpointer
 from rlkit.config import build
 from rlkit.data import Pipeline, augmentation
-from rlkit.devices import configure
+from rlkit.devices import configure, onednn
 from rlkit.errors import UserError
 from rlkit.experiments.fit_configuration import resolve
 from rlkit.experiments.saying import Say, labelled, silent
@@ -259,7 +258,7 @@ class _Session:
                 status="running",
                 versions=run.versions(),
                 threads=tf.config.threading.get_intra_op_parallelism_threads(),
-                onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+                onednn=onednn(),
             )
             loop.observers = [
                 CsvObserver(directory.path, FIT_METRICS, FIT_EVALUATIONS),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build
-from rlkit.devices import configure, fast_precision
+from rlkit.devices import configure, fast_precision, onednn
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
@@ -509,7 +508,7 @@ class _Session(contextlib.ExitStack):
                     status="running",
                     versions=run.versions(),
                     threads=tf.config.threading.get_intra_op_parallelism_threads(),
-                    onednn=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+                    onednn=onednn(),
                 )
                 loop.observers = [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
             if not resuming and isinstance(self.source, Environments) and not self.source.saves_exactly():

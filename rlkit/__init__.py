@@ -1,6 +1,7 @@
 """rlkit: reinforcement learning for TensorFlow and Keras 3.
 
-The names below load on first use, so that ``import rlkit`` costs nothing and loads no TensorFlow:
+The names below load on first use, so that ``import rlkit`` costs nothing and loads no TensorFlow; it sets
+TF_ENABLE_ONEDNN_OPTS where nobody has, for the TensorFlow that is loaded later:
 
 >>> import rlkit
 >>> run = rlkit.train("dqn", env="CartPole-v1", seed=0)  # doctest: +SKIP
@@ -11,10 +12,16 @@ The names below load on first use, so that ``import rlkit`` costs nothing and lo
 from __future__ import annotations
 
 import importlib
+import os
+import platform
 import sys
 from typing import Any
 
 __version__ = "0.1.0"
+
+if platform.machine() in ("x86_64", "AMD64") and "tensorflow" not in sys.modules:
+    # TensorFlow reads it as it is loaded, and leaves oneDNN out on CPUs without AVX512-VNNI otherwise: decision 0024
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _LAZY = {
     "Run": "rlkit.experiments.training",

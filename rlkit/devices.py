@@ -55,6 +55,11 @@ def configure(config: Config) -> AbstractContextManager[Any]:
     return scope
 
 
+def onednn() -> bool | None:
+    """Whether TensorFlow was told to compute by oneDNN as it was loaded; None where it chose itself."""
+    return {"0": False, "1": True}.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""))
+
+
 def fast_precision() -> Literal["float32", "mixed_bfloat16"]:
     """The faster precision of the GPU that TensorFlow sees, or else of the CPU: by whether it has bfloat16."""
     gpus = tf.config.get_visible_devices("GPU")

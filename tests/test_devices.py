@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -42,6 +43,35 @@ def process(code: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+ONEDNN = """
+import json
+from {first} import {name}
+import rlkit
+from rlkit.devices import onednn
+from tensorflow.python.util import _pywrap_util_port
+print(json.dumps([onednn(), _pywrap_util_port.IsMklEnabled()]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="TensorFlow's own choice elsewhere")
+@pytest.mark.parametrize(
+    ("first", "given", "told"),
+    [("rlkit", None, True), ("rlkit", "0", False), ("rlkit", "1", True), ("tensorflow", None, None)],
+)
+def test_tensorflow_computes_by_onednn_where_nobody_chose(first: str, given: str | None, told: bool | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    if given is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = given
+    code = ONEDNN.format(first=first, name="cli" if first == "rlkit" else "version")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True, timeout=120
+    )
+    said, enabled = json.loads(done.stdout)
+    assert said is told
+    if told is not None:
+        assert enabled is told, "TensorFlow has taken it"
 
 
 def test_threads_logical_devices_and_the_scope_take_effect_once_a_process() -> None:
