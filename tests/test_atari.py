@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_run_on_a_game_is_trained_told_drawn_and_continued(
     rl: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.Run.evaluate, "__defaults__", (4, 0, "best", "tensorflow"))  # not 100 episodes
+    few = partialmethod(training.Run.evaluate, episodes=4)  # not 100
+    monkeypatch.setattr(training.Run, "evaluate", few)
     small = [
         "--env", "ALE/Pong-v5", "--screen-size", "36", "--max-num-frames-per-episode", "160", "--hidden", "8",
         "--buffer-size", "500", "--learning-starts", "100", "--batch-size", "4", "--gradient-steps", "1",
