@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
+from click.core import ParameterSource
 
 from rlkit.cli.common import F, FieldOption, FieldType, Help, complete_env, count, json_option, literal, say
 from rlkit.config import Config
@@ -72,7 +73,9 @@ def resume_options(command: F) -> F:
 def own_options(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[int] | None]:
     """The values of `run_options`, taken out of all; the fields of --set and the flags; the seeds."""
     own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
-    fields = {**parse_settings(own["settings"]), **{k: v for k, v in values.items() if v is not None}}
+    source = click.get_current_context().get_parameter_source
+    given = {k: v for k, v in values.items() if v is not None or source(k) is ParameterSource.COMMANDLINE}  # or "none"
+    fields = {**parse_settings(own["settings"]), **given}
     if own["seeds"] is not None and "seed" in fields:
         raise UserError("--seed and --seeds exclude each other")
     return own, fields, None if own["seeds"] is None else parse_seeds(own["seeds"])
