@@ -82,9 +82,10 @@ class Config:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as TOML takes them: None is left out, tuples are lists."""
+        """The fields as TOML takes them: None is the word none, lest a preset fill it in; tuples are lists."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None and v != {}}
+        values = {k: "none" if v is None else v for k, v in values.items() if v != {}}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

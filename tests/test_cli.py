@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import click
 import gymnasium
 import pytest
+import tomli_w
 from gymnasium.error import DeprecatedEnv
 
 import rlkit
@@ -545,6 +546,18 @@ def test_set_reaches_any_field_as_text_that_its_type_reads(resolved: ResolvedFix
     assert config.hidden == ()
     ((config, *_),) = resolved("--set", "env=FrozenLake-v1", "--set", "env_args.is_slippery=false")
     assert (config.env, config.env_args) == ("FrozenLake-v1", {"is_slippery": False})
+
+
+def test_none_holds_against_the_preset_in_a_flag_and_in_the_runs_own_file(
+    resolved: ResolvedFixture, tmp_path: Path
+) -> None:
+    ((preset, *_),) = resolved("--env", "CartPole-v1")
+    ((config, *_),) = resolved("--env", "CartPole-v1", "--target-return", "none")
+    assert (preset.target_return, config.target_return) == (475, None)
+    assert config == preset.replace(target_return=None), "the rest is the preset's"
+    file = write(tmp_path / "config.toml", tomli_w.dumps({"agent": "dqn", **config.to_dict()}))
+    ((again, taken, _),) = resolved("--config", file)
+    assert (again, taken) == (config, "CartPole-v1")
 
 
 def test_seeds_make_a_run_each(resolved: ResolvedFixture, tmp_path: Path) -> None:

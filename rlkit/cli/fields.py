@@ -74,7 +74,7 @@ def own_options(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any],
     """The values of `run_options`, taken out of all; the fields of --set and the flags; the seeds."""
     own = {k: values.pop(k) for k in ("preset", "file", "settings", "seeds", "run_dir", "as_json")}
     source = click.get_current_context().get_parameter_source
-    given = {k: v for k, v in values.items() if v is not None or source(k) is ParameterSource.COMMANDLINE}  # or "none"
+    given = {k: v for k, v in values.items() if source(k) is not ParameterSource.DEFAULT}  # a None is a field's "none"
     fields = {**parse_settings(own["settings"]), **given}
     if own["seeds"] is not None and "seed" in fields:
         raise UserError("--seed and --seeds exclude each other")
