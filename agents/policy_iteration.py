@@ -211,8 +211,11 @@ def inexact_policy_iteration(mdp: FiniteMDP, v: np.ndarray, goal: Goal, *, forci
             break
         live = _live(v, active, mdp.terminal, size)
         place[live] = np.arange(len(live), dtype=np.int32)
+        before = v[live]
         steps, settled = _newton(mdp, v, live, place, policy, threshold, forcing, goal.iterations - used)
         used += steps
+        if not settled and mdp.gamma == 1.0:  # under a policy that never ends, a small residual says nothing of values
+            v[live] = before
         rounds = 4 if settled else min(2 * rounds, 256)
         place[live] = -1
         active |= graph[:, active].any(axis=1)  # what leads to states that a step has moved

@@ -113,7 +113,7 @@ def solve(system: bellman.Rows, gamma: float, b: np.ndarray) -> np.ndarray:
         return x
     if states > DIRECT:
         x, residual = bicgstab((), begin, to, share, gamma, b, 1e-13, 2_000)
-        if residual <= 1e-11 * max(1.0, float(np.abs(b).max())):
+        if residual <= 1e-11 * max(1.0, float(np.sqrt(np.square(b).sum()))):
             return x
     matrix = sparse.csc_array(sparse.eye_array(states) - gamma * sparse.csr_array((share, to, begin), (states, states)))
     try:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from rlkit import bellman, certificate, cycles
+from rlkit import bellman, certificate, cycles, linear
 from rlkit.agents import planners
 from rlkit.agents.planners import PLANNERS, solve
 from rlkit.agents.planning import Goal
@@ -78,6 +78,7 @@ def test_every_planner_finds_the_best_of_all_policies(states: int, actions: int,
 
 
 @given(st.integers(2, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
+@example(4, 2, 1363407)  # a Newton step's policy goes round two states for ever, at a small cost
 def test_undiscounted_too_where_cycles_cost(states: int, actions: int, seed: int) -> None:
     arrays = random_dense(states, actions, seed)
     arrays["rewards"] = -np.abs(arrays["rewards"]) - 0.01
@@ -330,6 +331,20 @@ def test_large_models_local_or_not_are_solved_by_what_fits(reach: int, ends: boo
         assert found.bound <= 1e-6
         exact = mdp.q_values(slow.values)
         assert (exact[np.arange(mdp.states), found.policy] >= exact.max(axis=1) - 5e-6).all()
+
+
+def test_a_large_policy_is_evaluated_without_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where states lead anywhere, the factors of (I - P) would be nearly full."""
+    states = 400_000
+    rng = np.random.default_rng(0)
+    to = rng.integers(0, states, 2 * states)
+    terminal = np.arange(states) % 30 == 0
+    p = rng.random(states)
+    p = np.stack([p, 1 - p], axis=1)
+    mdp = FiniteMDP((np.arange(0, 2 * states + 1, 2), to, p.ravel()), np.ones((states, 1)), terminal=terminal)
+    monkeypatch.setattr(linear, "splu", None)
+    values = mdp.policy_values(np.zeros(states, np.int64))
+    assert np.abs(mdp.q_values(values)[:, 0] - values)[~terminal].max() <= 1e-11
 
 
 def test_far_away_states_do_not_count_where_rewards_fade() -> None:
