@@ -2,10 +2,11 @@
 
     python -m rlkit.experiments.benchmarks.atari [--rounds 5] [--steps 2000] [--only rates|memory|update]
 
-All: Nature-CNN, batch 32, one update in 4 steps, a buffer of 100,000, two threads, no evaluations. Stable-Baselines3's
-DQN stands for itself; `cleanrl` is the loop of CleanRL's dqn_atari.py (one env, its wrappers, Stable-Baselines3's
-buffer with shared frames), written anew on the same parts. rlkit acts in 8 envs at once, beside its updates, in
-bfloat16 where the machine has it; `rlkit-in-turn` does not act beside its updates, `rlkit-float32` has no bfloat16.
+All: Nature-CNN, batch 32, one update in 4 steps, a buffer of 100,000, no evaluations; two threads an operation in
+PyTorch, one in rlkit, which has operations beside each other. Stable-Baselines3's DQN stands for itself; `cleanrl` is
+the loop of CleanRL's dqn_atari.py (one env, its wrappers, Stable-Baselines3's buffer with shared frames), written anew
+on the same parts. rlkit acts in 16 envs at once, as its preset for any game does, beside its updates, in bfloat16 where
+the machine has it; `rlkit-in-turn` does not act beside its updates, `rlkit-float32` has no bfloat16.
 Each measurement is a process of its own, in turn; imports, compiling and the steps before learning are not counted.
 Needs the extra `bench`.
 """
@@ -28,10 +29,11 @@ import numpy as np
 ENV = "PongNoFrameskip-v4"
 STARTS = 1_000
 """Steps before learning begins."""
-WARM_UP = 400
+WARM_UP = 600
 """Steps of learning that are not counted."""
 CAPACITY = 100_000
 THREADS = 2
+"""Of an operation in PyTorch."""
 
 
 def rlkit_rate(steps: int, *, overlap: bool = True, precision: str = "auto") -> float:
@@ -41,10 +43,10 @@ def rlkit_rate(steps: int, *, overlap: bool = True, precision: str = "auto") -> 
 
     with tempfile.TemporaryDirectory() as folder:
         run = rlkit.train(
-            "dqn", ENV, run_dir=folder, preset="none", network="nature-cnn", double=False, num_envs=8, batch_size=32,
-            train_interval=8, gradient_steps=2, learning_starts=STARTS, buffer_size=CAPACITY, target_interval=1_000,
+            "dqn", ENV, run_dir=folder, preset="none", network="nature-cnn", double=False, num_envs=16, batch_size=32,
+            train_interval=16, gradient_steps=4, learning_starts=STARTS, buffer_size=CAPACITY, target_interval=1_000,
             clip_reward=True, overlap=overlap, precision=precision, learning_rate=1e-4, epsilon_duration=10_000,
-            jit=False, threads=THREADS, steps=STARTS + WARM_UP + steps, eval_interval=0, checkpoint_interval=10**9,
+            jit=False, threads=1, steps=STARTS + WARM_UP + steps, eval_interval=0, checkpoint_interval=10**9,
             log_interval=200,
         )  # fmt: skip
         rows = (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
@@ -260,8 +262,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["rates", "memory", "update"])
     parser.add_argument("--one", choices=list(RATES), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.steps % 200:
-        parser.error(f"--steps is {options.steps}, expected a multiple of 200")
+    if options.steps % 400:
+        parser.error(f"--steps is {options.steps}, expected a multiple of 400")
     if options.one:
         print(RATES[options.one](options.steps))
         return
