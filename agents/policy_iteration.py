@@ -211,13 +211,9 @@ def inexact_policy_iteration(mdp: FiniteMDP, v: np.ndarray, goal: Goal, *, forci
             break
         live = _live(v, active, mdp.terminal, size)
         place[live] = np.arange(len(live), dtype=np.int32)
-        before = v[live]
-        steps, residual = _newton(mdp, v, live, place, policy, threshold, forcing, goal.iterations - used)
+        steps, settled = _newton(mdp, v, live, place, policy, threshold, forcing, goal.iterations - used)
         used += steps
-        exact = max(threshold, certificate.rounding(mdp, float(np.abs(before).max(initial=0.0))))
-        if residual > exact and mdp.gamma == 1.0:  # small where a policy never ends, it says nothing
-            v[live] = before
-        rounds = 4 if residual <= threshold else min(2 * rounds, 256)
+        rounds = 4 if settled else min(2 * rounds, 256)
         place[live] = -1
         active |= graph[:, active].any(axis=1)  # what leads to states that a step has moved
     return Progress(v, used)
@@ -226,36 +222,39 @@ def inexact_policy_iteration(mdp: FiniteMDP, v: np.ndarray, goal: Goal, *, forci
 def _newton(
     mdp: FiniteMDP, v: np.ndarray, live: np.ndarray, place: np.ndarray, policy: np.ndarray, threshold: float,
     forcing: float, limit: int,
-) -> tuple[int, float]:  # fmt: skip
-    """Newton steps on the live states, the others held, till the residual is below the threshold or will not be.
+) -> tuple[int, bool]:  # fmt: skip
+    """Newton steps on the live states, the others held; how many, and whether the residual came below the threshold.
 
-    Returns:
-        How many, and the last residual.
+    Undiscounted, a policy that never ends can bring values any distance off while the residual is but its cycle's cost.
+    So steps that did not settle are taken back there, unless rounding alone kept them from it.
     """
     arrays = (bellman.unrolled(mdp), mdp.indptr, mdp.indices, mdp.weights, mdp.rewards, mdp.gamma)
     even = (0,) * mdp.longest if mdp.longest <= bellman.WIDEST else ()  # rows are filled up to one length
     begin, d = np.empty(len(live) + 1, np.int64), np.empty(len(live))
     to, share = np.empty(len(live) * mdp.longest, np.int32), np.empty(len(live) * mdp.longest)
     residual = least = np.inf
-    worse, kept = 0, v[live]
-    for step in range(min(limit, 200)):
+    before = kept = v[live]
+    steps = worse = 0
+    while steps < min(limit, 200):
         residual = _improve(*arrays, v, live, place, policy, d, len(even), begin, to, share)
-        if residual > 10 * least:  # undiscounted, a policy that does not end has no values to step to
+        if residual > 10 * least:  # worse than without the last step
             v[live] = kept
-            return step, residual
-        if residual <= threshold:
-            return step, residual
+            break
         worse = worse + 1 if residual > 0.9 * least else 0
         least = min(least, residual)
-        if worse == 5:
-            return step, residual
+        if residual <= threshold or worse == 5:
+            break
         enough = min(0.9, 0.5 * threshold / float(np.sqrt(np.square(d).sum())))  # the last step need not go further
         x, _ = linear.bicgstab(even, begin, to, share, mdp.gamma, d, max(forcing, enough), 200)
         if not float(np.abs(x).max(initial=0.0)) <= LONGEST * residual:
-            return step, residual
+            break
         kept = v[live]
         v[live] += x
-    return min(limit, 200), residual
+        steps += 1
+    exact = max(threshold, certificate.rounding(mdp, float(np.abs(before).max(initial=0.0))))
+    if mdp.gamma == 1.0 and residual > exact:
+        v[live] = before
+    return steps, residual <= threshold
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")
