@@ -33,7 +33,7 @@ WARM_UP = 600
 """Steps of learning that are not counted."""
 CAPACITY = 100_000
 THREADS = 2
-"""Of an operation in PyTorch."""
+"""Of an operation, in PyTorch and where an update alone is timed."""
 
 
 def rlkit_rate(steps: int, *, overlap: bool = True, precision: str = "auto") -> float:
@@ -262,8 +262,10 @@ def main() -> None:
     parser.add_argument("--only", choices=["rates", "memory", "update"])
     parser.add_argument("--one", choices=list(RATES), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.steps % 400:
-        parser.error(f"--steps is {options.steps}, expected a multiple of 400")
+    if options.rounds < 1:
+        parser.error(f"--rounds is {options.rounds}, expected at least 1")
+    if options.steps < 1 or options.steps % 400:
+        parser.error(f"--steps is {options.steps}, expected a multiple of 400 above 0")
     if options.one:
         print(RATES[options.one](options.steps))
         return
