@@ -1,12 +1,23 @@
-"""Times of several contestants in turn, on the same number of threads, and tables of them."""
+"""Times of several contestants in turn, on the same number of threads; tables; the machine that they hold for."""
 
 from __future__ import annotations
 
+import datetime
 import gc
+import os
+import platform
+import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlkit.experiments.training import Run
 
 THREADS = 2
 """Threads for everything that takes several."""
@@ -16,6 +27,9 @@ SHORT = 0.02
 
 LONG = 20.0
 """Seconds above which a measurement is not repeated."""
+
+EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+"""Instructions that decide how fast a CPU multiplies; figures of two machines that differ in them do not compare."""
 
 
 @dataclass
@@ -89,6 +103,7 @@ def set_up() -> None:
     import psutil
     from threadpoolctl import threadpool_limits
 
+    print_machine()
     numba.set_num_threads(min(THREADS, numba.get_num_threads()))
     threadpool_limits(THREADS)
     busy = psutil.cpu_percent(interval=1.0) / 100 * (psutil.cpu_count() or 1)
@@ -97,6 +112,51 @@ def set_up() -> None:
         print(
             "Threads that spin as they wait are slow beside other work: measure later, or with OMP_WAIT_POLICY=passive"
         )
+
+
+def print_machine() -> None:
+    """Print the date and the machine, which every figure below holds for."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+
+    def entry(key: str) -> str | None:
+        found = re.search(rf"^{key}\s*:\s*(.*)", text, re.MULTILINE)
+        return found[1] if found else None
+
+    name = entry("model name") or platform.processor() or platform.machine()
+    family, model = entry("cpu family"), entry("model")
+    numbers = f" (family {family}, model {model})" if family and model else ""
+    flags = set((entry("flags") or "").split())
+    has = ", ".join(word for word in EXTENSIONS if word in flags) or "no extension of " + ", ".join(EXTENSIONS)
+    print(f"{datetime.date.today()}: {name}{numbers}, {os.cpu_count()} cores; {has}", flush=True)
+
+
+def check_run(run: Run, **expected: object) -> Run:
+    """The run, whose settled config has the expected values and whose device is the CPU.
+
+    Raises:
+        RuntimeError: something else was trained than the benchmark's name says.
+    """
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        raise RuntimeError("TensorFlow computes on a GPU, and the figures are of a CPU: set CUDA_VISIBLE_DEVICES=-1")
+    for name, value in expected.items():
+        if (actual := getattr(run.config, name)) != value:
+            raise RuntimeError(f"{name} of the measured run is {actual}, expected {value}")
+    return run
+
+
+def last_line(arguments: Sequence[str], **variables: str) -> str:
+    """The last line that a Python process prints; ends this process with the other's error if it fails."""
+    command = [sys.executable, *arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode:
+        sys.exit(f"{' '.join(arguments)} ended with {result.returncode}:\n{result.stderr[-2_000:]}")
+    return result.stdout.splitlines()[-1]
 
 
 def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

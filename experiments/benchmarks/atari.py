@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +23,8 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+
+from rlkit.experiments.benchmarks._measuring import check_run, last_line, print_machine
 
 ENV = "PongNoFrameskip-v4"
 STARTS = 1_000
@@ -40,6 +40,7 @@ def rlkit_rate(steps: int, *, overlap: bool = True, precision: str = "auto") -> 
     """Agent steps a second of rlkit's host loop."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import rlkit
+    from rlkit.devices import fast_precision
 
     with tempfile.TemporaryDirectory() as folder:
         run = rlkit.train(
@@ -48,6 +49,10 @@ def rlkit_rate(steps: int, *, overlap: bool = True, precision: str = "auto") -> 
             clip_reward=True, overlap=overlap, precision=precision, learning_rate=1e-4, epsilon_duration=10_000,
             jit=False, threads=1, steps=STARTS + WARM_UP + steps, eval_interval=0, checkpoint_interval=10**9,
             log_interval=200,
+        )  # fmt: skip
+        check_run(
+            run, loop="host", num_envs=16, overlap=overlap, network="nature-cnn",
+            precision=fast_precision() if precision == "auto" else precision,
         )  # fmt: skip
         rows = (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
     times = {int(step): float(seconds) for step, seconds in (row.split(",") for row in rows)}
@@ -243,9 +248,7 @@ def rates(rounds: int, steps: int) -> None:
     measured: dict[str, list[float]] = {name: [] for name in RATES}
     for i in range(rounds):
         for name, found in measured.items():
-            command = [sys.executable, "-m", __spec__.name, "--one", name, "--steps", str(steps)]
-            result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-            found.append(float(result.stdout.split()[-1]))
+            found.append(float(last_line(["-m", __spec__.name, "--one", name, "--steps", str(steps)])))
         print(
             f"round {i + 1}: " + ", ".join(f"{name} {found[-1]:,.0f}" for name, found in measured.items()), flush=True
         )
@@ -269,6 +272,7 @@ def main() -> None:
     if options.one:
         print(RATES[options.one](options.steps))
         return
+    print_machine()
     if options.only in (None, "memory"):
         memory()
     if options.only in (None, "update"):

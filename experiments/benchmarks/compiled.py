@@ -16,17 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rlkit.experiments.benchmarks._measuring import check_run, last_line, print_machine
 
 if TYPE_CHECKING:
     from rlkit.compiled import CompiledLoop
@@ -154,6 +153,7 @@ def host_rlkit(steps: int) -> dict[str, float]:
             "dqn", "CartPole-v1", run_dir=folder, preset="none", loop="host", steps=2 * steps, log_interval=steps,
             eval_interval=0, checkpoint_interval=10**9, **CONFIGURATION,
         )  # fmt: skip
+        check_run(run, loop="host", precision="float32", **CONFIGURATION)
         lines = (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]
         first, last = (float(line.split(",")[1]) for line in (lines[0], lines[-1]))
     return {"run": last - first}
@@ -206,12 +206,8 @@ MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
 def measure(command: list[str]) -> dict[str, Any]:
     """What a process printed as its last line, a JSON object, and the seconds that it took in all."""
     begun = time.perf_counter()
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
-        env=environment,
-    )  # fmt: skip
-    return {"process": time.perf_counter() - begun, **json.loads(result.stdout.splitlines()[-1])}
+    found = json.loads(last_line(command))
+    return {"process": time.perf_counter() - begun, **found}
 
 
 def part(name: str, steps: int) -> dict[str, Any]:
@@ -221,7 +217,9 @@ def part(name: str, steps: int) -> dict[str, Any]:
 
 TRAIN = """
 import json, rlkit
+from rlkit.experiments.benchmarks._measuring import check_run
 runs = rlkit.train_seeds("dqn", "CartPole-v1", range({first}, {last} + 1), run_dir={folder!r})
+[check_run(run, loop="compiled", precision="float32", target_return=475.0) for run in runs]
 print(json.dumps({{"solved": sum(run.status == "solved" for run in runs)}}))
 """
 
@@ -332,6 +330,7 @@ def main() -> None:
     if options.part:
         print(json.dumps(MEASUREMENTS[options.part](options.steps)))
         return
+    print_machine()
     for name, section in SECTIONS.items():
         if options.only in (None, name):
             section(options.rounds)

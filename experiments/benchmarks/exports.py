@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from rlkit.experiments.benchmarks._measuring import print_machine
+
 ROOT = Path(__file__).resolve().parents[2]
 
 FEW = ("--steps", "20000")
@@ -147,6 +149,11 @@ def latency(model: str, folder: Path, rounds: int) -> None:
         "SavedModel, its signature": lambda: signature(observation=tensor),
         "Keras, model(observation)": lambda: network(tensor),
     }
+    answers = {int(small(observation)[0]), int(live(observation)[0]), int(np.argmax(network(tensor)))}
+    answers |= {int(session.run(["action"], {"observation": observation})[0][0])}
+    answers |= {int(signature(observation=tensor)["action"][0])}
+    if len(answers) > 1:
+        raise RuntimeError(f"the runtimes choose different actions, {sorted(answers)}: they are not one policy")
     print(f"\n{model} on {run.config.env}, microseconds for one observation, median (least to most) of {rounds} rounds")
     for name, each in timed(calls, rounds).items():
         print(f"  {name:<36} {statistics.median(each):10,.1f}  ({min(each):,.1f} to {max(each):,.1f})", flush=True)
@@ -205,6 +212,7 @@ def main() -> None:
         export_all(chosen.one, chosen.runs)
     if chosen.one:
         return
+    print_machine()
     models = chosen.models.split(",")
     prepare(models, chosen.runs)
     if chosen.only in (None, "formats"):

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+
+from rlkit.experiments.benchmarks._measuring import check_run, last_line, print_machine
 
 WARM_UP = 5_000
 """Steps before the clock starts, and between the rows of metrics that tell the time; the peer writes none."""
@@ -29,11 +29,12 @@ def rlkit_rate(steps: int) -> float:
     clock: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         run = rlkit.train(
-            "dqn", "CartPole-v1", run_dir=folder, preset="none", num_envs=1, hidden=(120, 84), batch_size=128,
-            train_interval=10, gradient_steps=1, learning_starts=1_000, buffer_size=10_000, target_interval=500,
+            "dqn", "CartPole-v1", run_dir=folder, preset="none", loop="host", num_envs=1, hidden=(120, 84),
+            batch_size=128, train_interval=10, gradient_steps=1, learning_starts=1_000, buffer_size=10_000, target_interval=500,
             learning_rate=2.5e-4, epsilon_duration=(WARM_UP + steps) / 2, steps=WARM_UP + steps, eval_interval=0,
             checkpoint_interval=10**9, log_interval=WARM_UP, threads=1,
         )  # fmt: skip
+        check_run(run, loop="host", vectorization="auto", num_envs=1, threads=1, precision="float32")
         for line in (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]:
             step, seconds = line.split(",")
             clock.append((int(step), float(seconds)))
@@ -78,12 +79,11 @@ def main() -> None:
     if options.only:
         print((rlkit_rate if options.only == "rlkit" else sb3_rate)(options.steps))
         return
+    print_machine()
     rates: dict[str, list[float]] = {"rlkit": [], "sb3": []}
     for i in range(options.rounds):
         for name, measured in rates.items():
-            command = [sys.executable, "-m", __spec__.name, "--only", name, "--steps", str(options.steps)]
-            result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-            measured.append(float(result.stdout.split()[-1]))
+            measured.append(float(last_line(["-m", __spec__.name, "--only", name, "--steps", str(options.steps)])))
         print(
             f"round {i + 1}: rlkit {rates['rlkit'][-1]:,.0f} steps/s, Stable-Baselines3 {rates['sb3'][-1]:,.0f}",
             flush=True,

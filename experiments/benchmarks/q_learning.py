@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from rlkit.agents import tabular_steps
 from rlkit.agents.tabular import Tabular
 from rlkit.agents.tabular_config import QLearningConfig
 from rlkit.experiments.benchmarks._measuring import set_up, table
@@ -81,13 +82,16 @@ def simulated(name: str, steps: int, seed: int) -> Learned:
     tables = simulator(FiniteMDP.from_env(env, gamma=GAMMA), env.spec.max_episode_steps or 0)
     assert tables is not None
     learner.start(tables)
-    seconds, means = 0.0, []
+    seconds, updates, means = 0.0, 0.0, []
     for part in range(PARTS):
         begun = time.perf_counter()
         learner.simulate(tables, steps * part // PARTS, steps * (part + 1) // PARTS)
         seconds += time.perf_counter() - begun
-        means.append(float(learner.sums[0] / learner.sums[2]))
+        means.append(float(learner.sums[tabular_steps.RETURNS] / learner.sums[tabular_steps.ENDED]))
+        updates += learner.sums[tabular_steps.UPDATES]
         learner.sums[:] = 0
+    if updates != steps:
+        raise RuntimeError(f"{updates:,.0f} updates were timed, expected one for each of {steps:,} steps")
     return Learned(seconds, means)
 
 

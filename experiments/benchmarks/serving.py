@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
-from rlkit.experiments.benchmarks._measuring import table
+from rlkit.experiments.benchmarks._measuring import print_machine, table
 
 BODY = str(GOOD).replace("'", '"')
 
@@ -217,12 +217,29 @@ def load(base: Path, requests: int) -> None:
     for name, flags, count in (("batches", (), requests), ("alone", ("--batch-size", "1"), requests // 10)):
         with serving(base, *flags) as (port, _, process):
             found = wrk(port, process, count)
+            size = mean_batch(port)
+        if (size > 1) != (name == "batches"):
+            sys.exit(f"the model was called with {size:.2f} rows on average, which is not {name}")
         rates.append(found)
         rows.append(found.row(name))
     table("rlkit serve, a network of 64-64", HEADS, rows)
     batches, alone = rates
     cpu = alone.cpu / alone.requests / (batches.cpu / batches.requests)
     print(f"batches: {batches.rate / alone.rate:.1f} times the requests, {cpu:.1f} times by the processor's time")
+
+
+def mean_batch(port: int) -> float:
+    """Rows of a call of the model, on average, as the server counts them."""
+    from rlkit.serving.rest import METRICS
+
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", METRICS)
+        page = connection.getresponse().read().decode()
+    rows, calls = (
+        float(re.search(rf"^rlkit:serving:batch_size_{end}{{.*}} (.*)$", page, re.MULTILINE)[1])  # type: ignore[index]
+        for end in ("sum", "count")
+    )
+    return rows / calls
 
 
 def others(requests: int) -> None:
@@ -361,6 +378,7 @@ def main() -> None:
     parser.add_argument("--malformed", type=int, default=10_000)
     parser.add_argument("--only", choices=("latency", "load", "http", "fuzz"))
     chosen = parser.parse_args()
+    print_machine()
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         write_agent(base / "1")

@@ -24,7 +24,7 @@ from rlkit import models
 from rlkit.checkpoint import Checkpointer
 from rlkit.data import Pipeline, Source
 from rlkit.devices import configure
-from rlkit.experiments.benchmarks._measuring import Contestant, alternate
+from rlkit.experiments.benchmarks._measuring import Contestant, alternate, print_machine
 from rlkit.experiments.fit_configuration import resolve
 from rlkit.facts import Facts
 from rlkit.fit_config import FitConfig
@@ -72,7 +72,10 @@ def contestants(model: str, folder: Path) -> tuple[list[Contestant], list[int]]:
     def loop(kind: str) -> FitLoop:
         own = config.replace(loop=kind)
         trainee = Supervised(own, models.build(own, facts), facts)
-        return FitLoop(trainee, Pipeline(source, own), dict, Checkpointer(folder, trainee))
+        made = FitLoop(trainee, Pipeline(source, own), dict, Checkpointer(folder, trainee))
+        if (made.programs is not None) != (kind == "compiled"):
+            raise RuntimeError(f"the loop that is to be {kind} is not")
+        return made
 
     def keras_model() -> keras.Model:
         made = models.build(config, facts)
@@ -120,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", default=",".join(SHAPES))
     chosen = parser.parse_args()
+    print_machine()
     print(f"{'ms an update':<12} {'compiled':>9} {'eager':>9} {'Keras fit':>9}   eager/compiled   fit/compiled")
     with configure(FitConfig()):
         for model in chosen.models.split(","):

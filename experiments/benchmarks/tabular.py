@@ -79,6 +79,8 @@ def planners(name: str, rounds: int, everything: bool) -> bool:
         rows.append([c.name, build, best, median, *ratios, f"{error:.1e}", str(len(c.seconds))])
     heads = ["solver", "build", "least", "median", "x least", "x median", "error", "rounds"]
     answer: Any = first.answer
+    if not answer.converged or answer.bound > TOLERANCE:
+        sys.exit(f"rlkit proves a bound of {answer.bound:.1e} only, expected {TOLERANCE:g}")
     table(f"{name}: {found.states:,} states, {found.outcomes.nnz:,} outcomes (milliseconds)", heads, rows)
     print(f"  rlkit: {answer.solver} ({answer.why}), bound {answer.bound:.1e}, {answer.iterations} iterations")
     return right

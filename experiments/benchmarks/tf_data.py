@@ -23,7 +23,7 @@ from rlkit.checkpoint import Checkpointer
 from rlkit.data import Pipeline
 from rlkit.datasets import SHAPES, draw_shapes
 from rlkit.devices import configure
-from rlkit.experiments.benchmarks._measuring import Contestant, alternate, table
+from rlkit.experiments.benchmarks._measuring import Contestant, alternate, print_machine, table
 from rlkit.experiments.fit_configuration import resolve
 from rlkit.supervised import FitLoop, Supervised
 
@@ -54,6 +54,9 @@ def learner(folder: Path, settings: dict[str, object]) -> FitLoop:
     }  # fmt: skip
     config, _ = resolve("cnn", "images", fields=fields)
     data = datasets.load(config, print)
+    for name, value in settings.items():
+        if getattr(config, name) != value:
+            raise RuntimeError(f"{name} of the pipeline is {getattr(config, name)}, expected {value}")
     trainee = Supervised(config, models.build(config, data.facts), data.facts)
     loop = FitLoop(trainee, Pipeline(data.train, config), dict, Checkpointer(folder / "none", trainee))
     epoch(loop)
@@ -67,6 +70,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--picture", type=Path, help="Draw the seconds into this file.")
     chosen = parser.parse_args()
+    print_machine()
     config, _ = resolve("cnn", "images", fields={"threads": 1})
     with tempfile.TemporaryDirectory() as name, configure(config):
         folder = Path(name) / "images"

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlkit.experiments.benchmarks._measuring import print_machine
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -65,6 +67,8 @@ def measure(page: Page, address: str, seconds: float) -> dict[str, Any]:
     page.goto(address)
     page.wait_for_function("globalThis.rlkit?.last")
     ready = (time.perf_counter() - begun) * 1000
+    if not any(response.url.endswith(".wasm.gz") for response in responses):
+        raise RuntimeError("the page has loaded no WebAssembly: what it plays by is not LiteRT")
     bodies = [response.body() for response in responses if response.url.startswith("http")]
     rate, longest = page.evaluate(FRAMES, seconds)
     playing = page.evaluate("rlkit.policy.milliseconds")
@@ -90,6 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="for which frames are counted")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's path")
     given = parser.parse_args()
+    print_machine()
     from playwright.sync_api import sync_playwright
 
     from rlkit.experiments import webpage
