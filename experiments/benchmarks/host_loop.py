@@ -30,9 +30,9 @@ def rlkit_rate(steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = rlkit.train(
             "dqn", "CartPole-v1", run_dir=folder, preset="none", loop="host", num_envs=1, hidden=(120, 84),
-            batch_size=128, train_interval=10, gradient_steps=1, learning_starts=1_000, buffer_size=10_000, target_interval=500,
-            learning_rate=2.5e-4, epsilon_duration=(WARM_UP + steps) / 2, steps=WARM_UP + steps, eval_interval=0,
-            checkpoint_interval=10**9, log_interval=WARM_UP, threads=1,
+            batch_size=128, train_interval=10, gradient_steps=1, learning_starts=1_000, buffer_size=10_000,
+            target_interval=500, learning_rate=2.5e-4, epsilon_duration=(WARM_UP + steps) / 2, steps=WARM_UP + steps,
+            eval_interval=0, checkpoint_interval=10**9, log_interval=WARM_UP, threads=1,
         )  # fmt: skip
         check_run(run, loop="host", vectorization="auto", num_envs=1, threads=1, precision="float32")
         for line in (run.path / "timing.csv").read_text(encoding="utf-8").splitlines()[1:]:
