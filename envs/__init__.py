@@ -14,7 +14,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from rlkit.config import Scalar
+from rlkit.config import Argument
 from rlkit.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -163,11 +163,12 @@ def game(env: str) -> str | None:
     return f"ALE/{str(spec.kwargs['game']).title().replace('_', '')}-v5"
 
 
-def frames_per_step(env: str, env_args: Mapping[str, Scalar]) -> int | None:
+def frames_per_step(env: str, env_args: Mapping[str, Argument]) -> int | None:
     """Frames of the console that a step of an Atari game takes; None for any other env."""
     if game(env) is None:
         return None
-    return int(env_args.get("frameskip") or _load("rlkit.envs.atari:SETTINGS")["mnih2015"].frameskip)
+    given = env_args.get("frameskip")
+    return given if isinstance(given, int) and given else int(_load("rlkit.envs.atari:SETTINGS")["mnih2015"].frameskip)
 
 
 def _game(spec: EnvSpec) -> EnvSpec:
@@ -195,7 +196,7 @@ def _imported(env: str) -> str:
     return name
 
 
-def twin(env: str, env_args: Mapping[str, Scalar]) -> FunctionalEnv | None:
+def twin(env: str, env_args: Mapping[str, Argument]) -> FunctionalEnv | None:
     """The env with these arguments as tensor functions, or None where it is not there so; loads TensorFlow.
 
     Raises:
@@ -211,7 +212,7 @@ def twin(env: str, env_args: Mapping[str, Scalar]) -> FunctionalEnv | None:
         return None
 
 
-def has_twin(env: str, env_args: Mapping[str, Scalar]) -> bool:
+def has_twin(env: str, env_args: Mapping[str, Argument]) -> bool:
     """Whether `twin` has the env with these arguments; loads TensorFlow only where arguments or a model decide.
 
     Raises:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from rlkit import drawing
 from rlkit.errors import UserError
+from rlkit.files import home
 from rlkit.mdp import FiniteMDP
 from rlkit.seeding import Purpose, generator
 
@@ -93,7 +94,7 @@ class Triangle:
         rows: list[np.ndarray] = []
         blank, line = 0, 0
         try:
-            with Path(path).open("rb") as file:
+            with home(path).open("rb") as file:
                 for line, raw in enumerate(file, 1):
                     text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
                     words = text.partition("#")[0].split()

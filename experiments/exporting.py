@@ -17,7 +17,7 @@ from rlkit.experiments.subjects import Subject, subject, trained
 from rlkit.experiments.training import Run
 from rlkit.export.checking import compare
 from rlkit.export.portable import Format, Settings
-from rlkit.files import whole_folder
+from rlkit.files import home, whole_folder
 
 REPORT = "export.json"
 """What an export was held to, beside it."""
@@ -67,7 +67,7 @@ def export_run(
     if quantize != "none" and to != "tflite":
         raise UserError(f"quantize is {quantize}, which is for tflite alone, not for {to}")
     loaded = runs.load(run)
-    folder = Path(out) if out else loaded.path / "exports" / (to if quantize == "none" else f"{to}-{quantize}")
+    folder = home(out) if out else loaded.path / "exports" / (to if quantize == "none" else f"{to}-{quantize}")
     settings = Settings(quantize, converter=converter, say=say)
     if to == "web":
         return _page(loaded, checkpoint, folder, settings)

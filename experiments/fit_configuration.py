@@ -9,10 +9,14 @@ from typing import Any
 from rlkit.config import build, read_toml
 from rlkit.errors import UserError, unknown
 from rlkit.experiments import presets
+from rlkit.files import home
 from rlkit.fit_config import DATA, FitConfig, config_class
 
-PATHS = ("data_file", "data_dir", "labels")
+PATHS = ("data_file", "data_dir", "labels", "weights")
 """Fields that are kept as absolute paths, so that a run can be resumed from any folder."""
+
+NO_PATHS = ("", "random", "imagenet")
+"""Values of these fields that name no file."""
 
 
 def resolve(
@@ -52,5 +56,6 @@ def resolve(
     layers = [(f"preset {taken}", presets.load(model, taken))] if taken else []
     layers += [(str(config), from_file)] if config else []
     resolved = build(cls, *layers, ("", fields))
-    places = {name: str(Path(value).absolute()) for name in PATHS if (value := getattr(resolved, name))}
+    places = {name: value for name in PATHS if (value := getattr(resolved, name, "")) not in NO_PATHS}
+    places = {name: str(home(value).absolute()) for name, value in places.items()}
     return resolved.replace(**places), taken

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlkit import envs, rendering
-from rlkit.config import Scalar
+from rlkit.config import Argument
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, evaluate
 from rlkit.litert import LiteRTPolicy
@@ -16,7 +16,7 @@ MOST_ENVS = 20
 """That play at once: a .tflite takes one observation at a time, so more would save nothing."""
 
 
-def play(file: Path, env: str, env_args: Mapping[str, Scalar], episodes: int, seed: int) -> Evaluation:
+def play(file: Path, env: str, env_args: Mapping[str, Argument], episodes: int, seed: int) -> Evaluation:
     """Play episodes with the policy of a .tflite; the ones that `rlkit evaluate` plays with the same seed.
 
     Args:
@@ -42,7 +42,7 @@ def play(file: Path, env: str, env_args: Mapping[str, Scalar], episodes: int, se
         vector.close()
 
 
-def film(file: Path, env: str, env_args: Mapping[str, Scalar], seed: int, path: Path) -> None:
+def film(file: Path, env: str, env_args: Mapping[str, Argument], seed: int, path: Path) -> None:
     """Write the first of these episodes as a video.
 
     Raises:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from rlkit import envs
 from rlkit.agent import Learner
 from rlkit.agents.planners import solve
-from rlkit.config import Scalar
+from rlkit.config import Argument
 from rlkit.errors import UserError
 from rlkit.loop import compile_policy
 from rlkit.mdp import FiniteMDP
@@ -21,7 +21,7 @@ LARGEST = 100_000
 """States up to which the model is solved."""
 
 
-def model_of(env: str, env_args: Mapping[str, Scalar], gamma: float) -> FiniteMDP | None:
+def model_of(env: str, env_args: Mapping[str, Argument], gamma: float) -> FiniteMDP | None:
     """The model of an env, or None where it has none, or one that is too large or not fit for this discount."""
     made = gymnasium.make(envs.find(env), **cast("dict[str, Any]", dict(env_args)))
     try:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from rlkit.errors import UserError, unknown
+from rlkit.files import home
 
-Scalar = str | int | float | bool
+Argument = str | int | float | bool | list[Any] | dict[str, Any]
+"""An argument of an env, as TOML has it."""
 
 
 def option(
@@ -93,7 +95,7 @@ class TrainConfig(Config):
     """What every agent's training has. Steps are env steps, summed over the envs."""
 
     env: str = option("", "Gymnasium id of the env to learn.", group="env")
-    env_args: dict[str, Scalar] = option({}, "Keyword arguments for the env.", group="env")
+    env_args: dict[str, Argument] = option({}, "Keyword arguments for the env.", group="env")
     num_envs: int = option(1, "Parallel envs (N).", low=1, high=100_000, group="env")
     vectorization: Literal["auto", "native", "sync", "async"] = option(
         "auto",
@@ -195,13 +197,33 @@ def coerce(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401 - the fi
         if isinstance(items, list | tuple):
             return tuple(coerce(name, item, arguments[0]) for item in items)
     elif origin is dict:
-        if isinstance(value, Mapping) and all(isinstance(v, str | int | float) for v in value.values()):
-            return dict(value)
+        table = toml_value(value) if isinstance(value, str) else value
+        if isinstance(table, Mapping):
+            return {str(key): argument(f"{name}.{key}", item) for key, item in table.items()}
     else:
         plain = _plain(value, hint)
         if type(plain) is hint:
             return plain
     raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
+
+
+def argument(name: str, value: object) -> Argument:
+    """A copy of an env's argument; UserError for what TOML does not have, as then no run could keep it."""
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [argument(name, item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: argument(f"{name}.{key}", item) for key, item in value.items()}
+    raise UserError(f"{name} is {value!r}, expected text, a number, true or false, or a list or a table of these")
+
+
+def toml_value(text: str) -> object:
+    """A text as a value of TOML, or the text itself where it is none."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -268,21 +290,22 @@ def build(cls: type[C], *layers: tuple[str, Mapping[str, Any]]) -> C:
     for where, layer in layers:
         check_names(cls, layer, where)
         layer_values = {k.replace("-", "_"): v for k, v in layer.items()}
-        if "env_args" in layer_values and isinstance(layer_values["env_args"], Mapping):
-            layer_values["env_args"] = {**values.get("env_args", {}), **layer_values["env_args"]}
-        values |= layer_values
         try:
             for name, value in layer_values.items():
                 check_bounds(name, coerce(name, value, hints[name]), metadata[name])
+            if "env_args" in layer_values:
+                given = coerce("env_args", layer_values["env_args"], hints["env_args"])
+                layer_values["env_args"] = {**values.get("env_args", {}), **given}
         except UserError as error:
             raise UserError(f"{where}: {error}") if where else error from None
+        values |= layer_values
     return cls(**values)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The names and values of a TOML file; UserError where it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(home(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -13,15 +13,90 @@ class UserError(Exception):
     """
 
 
+ALIASES: dict[str, tuple[str, ...]] = {
+    "alpha": ("step_size", "learning_rate", "priority_exponent"),
+    "batch": ("batch_size",),
+    "bs": ("batch_size",),
+    "beta": ("importance_exponent",),
+    "checkpoint_freq": ("checkpoint_interval",),
+    "dataset": ("data",),
+    "discount": ("gamma",),
+    "discount_factor": ("gamma",),
+    "env_id": ("env",),
+    "env_args": ("set",),
+    "env_kwargs": ("env_args", "set"),
+    "env_name": ("env",),
+    "environment": ("env",),
+    "epochs": ("epochs", "steps"),
+    "eps": ("epsilon_start", "epsilon_end"),
+    "epsilon": ("epsilon_start", "epsilon_end"),
+    "episodes": ("steps",),
+    "eval_freq": ("eval_interval",),
+    "eval_every": ("eval_interval",),
+    "exploration_final_eps": ("epsilon_end",),
+    "exploration_fraction": ("epsilon_duration",),
+    "exploration_initial_eps": ("epsilon_start",),
+    "gpu": ("device",),
+    "hidden_sizes": ("hidden",),
+    "iterations": ("steps",),
+    "lam": ("trace_decay",),
+    "lambda": ("trace_decay",),
+    "layers": ("hidden",),
+    "log_dir": ("run_dir",),
+    "log_freq": ("log_interval",),
+    "lr": ("learning_rate", "step_size"),
+    "max_epochs": ("epochs", "steps"),
+    "max_grad_norm": ("max_gradient_norm",),
+    "max_steps": ("steps",),
+    "memory_size": ("buffer_size",),
+    "model_dir": ("run_dir",),
+    "n_envs": ("num_envs",),
+    "n_epochs": ("epochs", "steps"),
+    "n_eval_episodes": ("eval_episodes",),
+    "n_steps": ("steps", "n_step", "rollout_length"),
+    "net_arch": ("hidden",),
+    "num_epochs": ("epochs", "steps"),
+    "num_episodes": ("steps",),
+    "num_steps": ("steps", "rollout_length"),
+    "num_timesteps": ("steps",),
+    "num_workers": ("num_envs",),
+    "out": ("run_dir", "to"),
+    "out_dir": ("run_dir", "out"),
+    "output": ("run_dir", "to", "out"),
+    "output_dir": ("run_dir", "out"),
+    "policy": ("network",),
+    "random_seed": ("seed",),
+    "replay_size": ("buffer_size",),
+    "save_dir": ("run_dir",),
+    "save_freq": ("checkpoint_interval",),
+    "start_steps": ("learning_starts",),
+    "target_update": ("target_interval",),
+    "target_update_interval": ("target_interval",),
+    "tau": ("polyak",),
+    "timesteps": ("steps",),
+    "total_steps": ("steps",),
+    "total_timesteps": ("steps",),
+    "train_freq": ("train_interval",),
+    "train_frequency": ("train_interval",),
+    "update_interval": ("train_interval",),
+    "workers": ("num_envs",),
+}
+"""Names that other libraries and habit have for ours; of several, those that exist where one is asked for."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest ones that do.
 
     >>> print(unknown("agent", "dqm", ["dqn", "sarsa"]))
     unknown agent 'dqm': did you mean 'dqn'?
+    >>> print(unknown("flag", "--total-timesteps", ["--seed", "--steps"]))
+    unknown flag '--total-timesteps': did you mean '--steps'?
     """
     names = sorted(known, key=str.casefold)
     folded = {n.casefold(): n for n in names}
-    close = [folded[n] for n in difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)]
+    plain = {_plain(n): n for n in names}
+    close = [plain[n] for n in ALIASES.get(_plain(name), ()) if n in plain]
+    close = close or [folded[n] for n in difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)]
     if close:
         hint = "did you mean " + " or ".join(repr(n) for n in close) + "?"
     elif names:
@@ -30,3 +105,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     else:
         hint = "there is none"
     return UserError(f"unknown {kind} {name!r}: {hint}")
+
+
+def _plain(name: str) -> str:
+    """A flag or a field as a field is written."""
+    return name.casefold().lstrip("-").replace("-", "_")

@@ -11,6 +11,14 @@ from pathlib import Path
 from rlkit.errors import UserError
 
 
+def home(path: str | Path) -> Path:
+    """A path whose leading ~ is the user's home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # of a user that is not there: a folder of that name, as in a shell
+        return Path(path)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A file beside a path to write to: renamed to the path at the end, removed after any exception."""

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from rlkit import bellman, linear
 from rlkit.errors import UserError
-from rlkit.files import whole
+from rlkit.files import home, whole
 
 FORMAT = 1
 """Version of the saved layout."""
@@ -275,7 +275,7 @@ class FiniteMDP:
             arrays["terminated"] = self.terminated
         if self.horizon is not None:
             arrays["horizon"] = self.horizon
-        with whole(Path(path)) as beside, beside.open("wb") as file:
+        with whole(home(path)) as beside, beside.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
@@ -286,7 +286,7 @@ class FiniteMDP:
             UserError: no such file, or not of this kind.
         """
         try:
-            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with home(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise UserError(f"MDP file {path} does not exist") from None

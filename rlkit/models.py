@@ -17,6 +17,7 @@ import numpy as np
 from rlkit.custom import Linear
 from rlkit.errors import UserError
 from rlkit.facts import Facts
+from rlkit.files import home
 from rlkit.fit_config import CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, MobileNetConfig
 from rlkit.networks import OneHot
 from rlkit.seeding import Purpose, key
@@ -204,7 +205,7 @@ def mobilenet(config: MobileNetConfig, facts: Facts) -> keras.Model:
     logits = keras.layers.Dense(len(facts.classes), kernel_initializer=seeds.glorot(), name="logits")
     model = keras.Model(inputs, logits(base(x)))
     if config.weights not in ("random", "imagenet"):
-        _load(model, base, Path(config.weights))
+        _load(model, base, home(config.weights))
     return model
 
 

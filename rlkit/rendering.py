@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from rlkit.config import Scalar
+from rlkit.config import Argument
 from rlkit.errors import UserError
 from rlkit.evaluation import Policy, begin
 from rlkit.files import check_output
@@ -71,7 +71,7 @@ class Rollout:
 def record(
     policy: Policy,
     env: str | EnvSpec,
-    env_args: Mapping[str, Scalar],
+    env_args: Mapping[str, Argument],
     path: Path,
     *,
     seed: int = 0,
@@ -105,7 +105,7 @@ def record(
 def show(
     policy: Policy,
     env: str | EnvSpec,
-    env_args: Mapping[str, Scalar],
+    env_args: Mapping[str, Argument],
     *,
     seed: int = 0,
     episodes: int = 1,
@@ -306,7 +306,7 @@ def _project(pictures: Iterator[Picture], title: str) -> None:
 
 
 @contextmanager
-def _world(env: str | EnvSpec, env_args: Mapping[str, Scalar]) -> Iterator[gymnasium.Env[Any, Any]]:
+def _world(env: str | EnvSpec, env_args: Mapping[str, Argument]) -> Iterator[gymnasium.Env[Any, Any]]:
     """The env to draw, closed at the end."""
     try:
         with closing(_make(env, {**env_args, "render_mode": "rgb_array"})) as made:

@@ -22,7 +22,7 @@ import tomli_w
 from rlkit import __version__
 from rlkit.config import read_toml
 from rlkit.errors import UserError
-from rlkit.files import write_whole
+from rlkit.files import home, write_whole
 
 NOUNS = {"train": ("agent", "env"), "fit": ("model", "data")}
 """For each verb that makes runs, what learns and what from, as run.json calls them."""
@@ -146,6 +146,7 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
     Raises:
         UserError: the folder cannot be made.
     """
+    root = home(root)
     now = datetime.datetime.now(datetime.UTC)
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
     parent = root / env.replace("/", "-").replace(":", "-") / agent
@@ -191,6 +192,7 @@ def _mkdir(path: Path) -> bool:
 
 def find(path: Path) -> RunDirectory:
     """The run at a path, or the newest run below it; UserError where there is neither."""
+    path = home(path)
     if not path.exists():
         siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = f": there is {', '.join(siblings[:6])}" if siblings else ""

@@ -21,7 +21,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import FrameStackObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from rlkit.config import Scalar
+from rlkit.config import Argument
 from rlkit.errors import UserError
 from rlkit.seeding import env_seed
 
@@ -109,7 +109,7 @@ def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
 
 
 def make_vector(
-    env: str | EnvSpec, env_args: Mapping[str, Scalar], num_envs: int, vectorization: str = "auto"
+    env: str | EnvSpec, env_args: Mapping[str, Argument], num_envs: int, vectorization: str = "auto"
 ) -> VectorEnv:
     """N copies of an env by its id or spec; `vectorization` as in TrainConfig, or "resettable".
 
@@ -145,7 +145,7 @@ def make_vector(
         raise UserError(f"{name} refuses its arguments {arguments}: {error!r}") from error
 
 
-def stacks_frames(env: str | EnvSpec, env_args: Mapping[str, Scalar]) -> bool:
+def stacks_frames(env: str | EnvSpec, env_args: Mapping[str, Argument]) -> bool:
     """Whether an env's observations are the last frames, as the outermost of its wrappers that changes them says."""
     with closing(make_vector(env, env_args, 1, "sync")) as made:
         layer: Any = cast("OneEnv", made).env

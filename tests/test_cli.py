@@ -24,12 +24,16 @@ from gymnasium.error import DeprecatedEnv
 
 import rlkit
 from rlkit.agents.dqn_config import DQNConfig
-from rlkit.cli import main
+from rlkit.cli import cli, main
+from rlkit.cli.common import FilePath
 from rlkit.cli.fields import parse_seeds
-from rlkit.config import TrainConfig
+from rlkit.cli.fit import model_command
+from rlkit.cli.tfrecord import tfrecord
+from rlkit.cli.train import agent_command
+from rlkit.config import TrainConfig, read_toml
 from rlkit.errors import UserError
 from rlkit.metrics import ProgressObserver
-from rlkit.run import FORMAT, RunDirectory, create
+from rlkit.run import FORMAT, RunDirectory, create, find
 
 CARTPOLE = ("train", "dqn", "--env", "CartPole-v1")
 TINY = ("--preset", "none", "--steps", "300", "--hidden", "8", "--learning-starts", "50", "--buffer-size", "1000")
@@ -166,6 +170,18 @@ UNKNOWN = {
     "train dqn --env CartPole-v1 --preset CartPol-v1": (
         "unknown preset of dqn 'CartPol-v1': did you mean 'CartPole-v1'"
     ),
+    "train dqn --env CartPole-v1 --lr 0.1": "unknown flag '--lr': did you mean '--learning-rate'?",
+    "train q-learning --env FrozenLake-v1 --lr=1": "unknown flag '--lr': did you mean '--step-size'?",
+    "train dqn --env CartPole-v1 --total-timesteps 9": "unknown flag '--total-timesteps': did you mean '--steps'?",
+    "train dqn --env CartPole-v1 --timesteps 9": "unknown flag '--timesteps': did you mean '--steps'?",
+    "train dqn --env CartPole-v1 --epochs 9": "unknown flag '--epochs': did you mean '--steps'?",
+    "train dqn --env CartPole-v1 --batch 9": "unknown flag '--batch': did you mean '--batch-size'?",
+    "train dqn --env CartPole-v1 --n_steps 9": "unknown flag '--n_steps': did you mean '--steps' or '--n-step'?",
+    "train dqn --env CartPole-v1 --env-args a=1": "unknown flag '--env-args': did you mean '--set'?",
+    "train dqn --env CartPole-v1 --set total_timesteps=9": "unknown field 'total_timesteps': did you mean 'steps'?",
+    "train dqn --env CartPole-v1 --set lr=9": "unknown field 'lr': did you mean 'learning_rate'?",
+    "fit mlp --data digits --lr 1": "unknown flag '--lr': did you mean '--learning-rate'?",
+    "fit mlp --dataset digits": "unknown flag '--dataset': did you mean '--data'?",
     "list rnus": "unknown kind 'rnus': did you mean 'runs'?",
     "list --jsn": "unknown flag '--jsn': did you mean '--json'?",
     "completion bsh": "unknown shell 'bsh': did you mean 'bash' or 'zsh'?",
@@ -190,6 +206,10 @@ WRONG = {
     "train dqn --env CartPole-v1 --num-envs 0": "--num-envs is 0, expected at least 1",
     "train dqn --env CartPole-v1 --batch-size 9 --buffer-size 8": "batch_size is 9, expected at most buffer_size, 8",
     "train dqn --env CartPole-v1 --seed x": "--seed is 'x', expected a whole number",
+    "train dqn --env CartPole-v1 --seed 0-4": "--seed is '0-4', expected a whole number; several are --seeds 0-4",
+    "train dqn --env CartPole-v1 --set seed=0,2": "seed is '0,2', expected a whole number; several are --seeds 0,2",
+    "train dqn --env CartPole-v1 --set env_args=1": "env_args is '1', expected a table",
+    "fit mlp --data digits --seed 0-4": "--seed is '0-4', expected a whole number; several are --seeds 0-4",
     "train dqn --env CartPole-v1 --seed 1.5": "--seed is '1.5', expected a whole number",
     "train dqn --env CartPole-v1 --hidden 64,x": "--hidden is 'x', expected a whole number",
     "train dqn --env CartPole-v1 --loss hubr": "--loss is 'hubr', expected one of huber, squared",
@@ -548,6 +568,46 @@ def test_set_reaches_any_field_as_text_that_its_type_reads(resolved: ResolvedFix
     assert (config.env, config.env_args) == ("FrozenLake-v1", {"is_slippery": False})
 
 
+MAP = ["SFFF", "FHFH", "FFFH", "HFFG"]
+INLINE = '["SFFF", "FHFH", "FFFH", "HFFG"]'
+
+
+def test_an_env_argument_may_be_a_list_or_a_table(resolved: ResolvedFixture, tmp_path: Path) -> None:
+    frozen = ("--env", "FrozenLake-v1")
+    file = write(tmp_path / "c.toml", f'env = "FrozenLake-v1"\n[env_args]\ndesc = {INLINE}\n')
+    ways = [
+        (*frozen, "--desc", INLINE),
+        (*frozen, "--set", f"env_args.desc={INLINE}"),
+        (*frozen, "--set", f"env_args={{desc = {INLINE}}}"),
+        ("--config", file),
+    ]
+    for words in ways:
+        ((config, *_),) = resolved(*words)
+        assert config.env_args == {"desc": MAP}, words
+        again = write(tmp_path / "again.toml", tomli_w.dumps({"agent": "dqn", **config.to_dict()}))
+        assert resolved("--config", again)[0][0] == config, "as a run keeps it and resumes from it"
+    ((config, *_),) = resolved(*frozen, "--set", "env_args.desc=[S", "--set", "env_args.map_name=8x8")
+    assert config.env_args == {"desc": "[S", "map_name": "8x8"}, "what is no TOML is text"
+
+
+def test_home_is_read_in_every_path(
+    resolved: ResolvedFixture, rl: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A shell leaves the ~ of --config=~/c.toml as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "c.toml", "gamma = 0.5\n")
+    ((config, _, run_dir),) = resolved("--env", "CartPole-v1", "--config=~/c.toml", "--run-dir=~/runs")
+    assert (config.gamma, run_dir) == (0.5, tmp_path / "runs")
+    assert read_toml(Path("~/c.toml")) == {"gamma": 0.5}, "from Python too"
+    assert create(Path("~/runs"), "dqn", "X-v0", 0, {}).path.is_relative_to(tmp_path / "runs")
+    assert find(Path("~/runs")).env == "X-v0"
+    commands = [*cli.commands.values(), agent_command("dqn", None), model_command("mlp"), *tfrecord.commands.values()]
+    paths = [p.type for c in commands for p in c.params if isinstance(p.type, click.Path)]
+    assert len(paths) > 20
+    assert all(isinstance(kind, FilePath) for kind in paths)
+    assert rl("evaluate", "~/nothing").err == f"rlkit: run {tmp_path}/nothing does not exist: there is c.toml, runs\n"
+
+
 def test_none_holds_against_the_preset_in_a_flag_and_in_the_runs_own_file(
     resolved: ResolvedFixture, tmp_path: Path
 ) -> None:
@@ -732,7 +792,7 @@ def test_evaluate_in_words(computing: Command, copied: Path) -> None:
 
 
 def test_training_in_words_ends_with_what_to_try_next(computing: Command, tmp_path: Path) -> None:
-    said = computing(*CARTPOLE, *TINY, "--eval-interval", 0, "--seeds", "3,5", "--run-dir", tmp_path)
+    said = computing(*CARTPOLE, *TINY, "--eval-interval", 0, "--seeds", "3,5", "--run-dir", tmp_path / "my runs")
     assert said.code == 0, said.err
     first, second = (run.parent for run in sorted(tmp_path.rglob("run.json"), key=lambda f: f.parent.name[-1]))
     number = r"[\d.]+"
@@ -744,7 +804,7 @@ def test_training_in_words_ends_with_what_to_try_next(computing: Command, tmp_pa
         for path, seed in ((first, 3), (second, 5))
     ]
     together = rf"2 seeds: mean {number} \(95% interval {number} to {number}\), lowest {number}, highest {number}\n"
-    following = re.escape(f"next: rlkit render {second}\n      rlkit plot {first} {second}\n")
+    following = re.escape(f"next: rlkit render '{second}'\n      rlkit plot '{first}' '{second}'\n")
     assert re.fullmatch("".join(results) + together + following, said.out), said.out
     assert said.err.startswith("preset: none, the defaults\nloop: compiled, ")
     assert said.err.endswith(" of disk for each seed\n")
@@ -781,6 +841,19 @@ def test_list_in_words(rl: Command, copied: Path) -> None:
     assert re.search(r"\npresets:\n  dqn +Acrobot-v1, ALE, ALE-Breakout-v5, ALE-Pong-v5, CartPole-v1", everything)
     assert everything.endswith("runs: none\n")
     assert rl("list", "runs") == (0, "", "")
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_lists_stay_within_the_terminal(columns: int, rl: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    create(Path("runs"), "dqn", "CartPole-v1", 0, {"env": "CartPole-v1"})
+    create(Path("a folder whose name is long") / "runs", "dqn", "CartPole-v1", 0, {"env": "CartPole-v1"})
+    for words in ((), ("presets",), ("solvers",), ("runs",)):
+        assert max(map(len, rl("list", *words).out.splitlines())) <= columns
+    path, status = rl("list", "runs", "--run-dir", "a folder whose name is long").out.splitlines()
+    assert Path(path).is_dir(), "a path is never broken"
+    assert status == "    created at step 0"
+    assert squeezed("Deep Q-network (Mnih et al. 2015); the parts of Rainbow") in squeezed(rl("list", "agents").out)
 
 
 def test_doctor_tells_versions_devices_and_parts(computing: Command) -> None:

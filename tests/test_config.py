@@ -89,6 +89,8 @@ COERCED = [
     ("hidden", [], ()),
     ("loss", "squared", "squared"),
     ("env_args", {"slips": False, "p": 0.5, "n": 3, "m": "4"}, {"slips": False, "p": 0.5, "n": 3, "m": "4"}),
+    ("env_args", {"desc": ("S", "G"), "a": {"x": [[1], [0.5]]}}, {"desc": ["S", "G"], "a": {"x": [[1], [0.5]]}}),
+    ("env_args", '{desc = ["SF", "HG"]}', {"desc": ["SF", "HG"]}),
     ("device", "gpu:1", "gpu:1"),
     ("device", "cpu", "cpu"),
     ("visible_gpus", "0,2", "0,2"),
@@ -130,7 +132,10 @@ WRONG = [
     ("loss", None, "loss is None, expected one of huber, squared"),
     ("vectorization", "Sync", "vectorization is 'Sync', expected one of auto, native, sync, async"),
     ("env_args", "slippery", "env_args is 'slippery', expected a table"),
-    ("env_args", {"desc": ["SF", "HG"]}, "expected a table"),
+    ("env_args", {"desc": ["SF", None]}, "env_args.desc is None, expected text, a number, true or false, or a list or"),
+    ("env_args", {"a": {"b": {1}}}, "env_args.a.b is {1}, expected text, a number"),
+    ("env_args", {"a": {1: 2}}, "env_args.a is {1: 2}, expected text, a number"),
+    ("env_args", "[1]", "env_args is '[1]', expected a table"),
     ("env_args", None, "env_args is None, expected a table"),
     ("device", "tpu", "device is 'tpu', expected auto, cpu, gpu or one by number such as gpu:1"),
     ("device", "gpu:", "device is 'gpu:', expected auto, cpu, gpu or one by number such as gpu:1"),
@@ -476,7 +481,10 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     if int in arguments:
         return st.none() | st.integers(low, high if high is not None else 10**12)
     assert name == "env_args", f"say here which values {name} takes"
-    return st.dictionaries(NAMES, SCALARS, max_size=3)
+    values = st.recursive(
+        SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=2)
+    )
+    return st.dictionaries(NAMES, values, max_size=3)
 
 
 @st.composite

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any, ClassVar, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from rlkit.config import check_bounds, coerce, kind
-from rlkit.errors import unknown
+from rlkit.config import Argument, argument, check_bounds, coerce, kind, toml_value
+from rlkit.errors import UserError, unknown
+from rlkit.files import home
 from rlkit.quiet import quiet
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,7 +46,8 @@ class FieldType(click.ParamType):  # type: ignore[type-arg] # generic only in th
         self.name = numbers.get(text.removesuffix(" or none"), text)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
-        del param, ctx
+        if ctx and param and param.name == "seed" and any(other.name == "seeds" for other in ctx.command.params):
+            check_seed(self.flag, value)
         result = coerce(self.flag, value, self.hint)
         check_bounds(self.flag, result, self.metadata)
         return result
@@ -100,6 +104,20 @@ def count(flag: str, low: int = 1) -> FieldType:
     return FieldType(flag, int, {"low": low, "high": None, "above": None})
 
 
+class FilePath(click.Path):
+    """A path whose leading ~ is the user's home, which a shell leaves as it is in --run-dir=~/runs."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        return super().convert(home(value), param, ctx)
+
+
+PATH = FilePath()
+"""The type of every path on the command line."""
+
+
 class Name(click.Choice[str]):
     """One of a few names; another one is answered with the nearest."""
 
@@ -130,7 +148,8 @@ def env_options(env: str, taken: Iterable[click.Parameter]) -> list[FieldOption]
     return [
         env_option(name, default)
         for name, default in env_arguments(env).items()
-        if name not in names and (default is None or isinstance(default, bool | int | float | str))
+        if name not in names
+        and (default is None or isinstance(default, bool | int | float | str | list | tuple | dict))
     ]
 
 
@@ -141,27 +160,22 @@ def env_option(name: str, default: object) -> FieldOption:
     text = f"Argument {name} of the env.  [{shown}]"
     if isinstance(default, bool):
         return FieldOption([f"{flag}/--no-{flag[2:]}", name], default=None, help=text, group="env")
-    if default is None:  # any type will do
+    if default is None or isinstance(default, list | tuple | dict):  # any type will do
         return FieldOption([flag, name], type=literal, metavar="VALUE", default=None, help=text, group="env")
     bounds = {"low": None, "high": None, "above": None}
     kind = Number(flag, float, bounds) if isinstance(default, int) else FieldType(flag, type(default), bounds)
     return FieldOption([flag, name], type=kind, default=None, help=text, group="env")
 
 
-def literal(text: str) -> bool | int | float | str:
-    """A word as TOML would read it, else as text."""
-    import tomllib
-
-    try:
-        value = tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value if isinstance(value, bool | int | float) else text
+def literal(text: str) -> Argument:
+    """A word as TOML would read it: a number, true or false, a list, a table; else as text."""
+    value = toml_value(text)
+    return argument("", value) if isinstance(value, bool | int | float | list | dict) else text
 
 
 def run_argument(command: F) -> F:
     """The RUN argument."""
-    return click.argument("run", type=click.Path(path_type=Path))(command)
+    return click.argument("run", type=PATH)(command)
 
 
 def json_option(command: F) -> F:
@@ -206,6 +220,17 @@ def print_json(value: Mapping[str, object]) -> None:
 def say(text: str) -> None:
     """A line for people, on stderr: stdout belongs to results."""
     click.echo(text, err=True)
+
+
+def check_seed(name: str, value: object) -> None:
+    """UserError where one seed is asked for and several are given, which have a flag of their own."""
+    if name in ("seed", "--seed") and isinstance(value, str) and re.fullmatch(r"\d+[-,][\d,-]*", value):
+        raise UserError(f"{name} is {value!r}, expected a whole number; several are --seeds {value}")
+
+
+def words(*values: object) -> str:
+    """Words of a command line to copy, quoted where a shell would read them otherwise."""
+    return shlex.join(map(str, values))
 
 
 quiet_import = quiet

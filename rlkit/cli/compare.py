@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlkit.cli.common import FieldOption, count, print_json, quiet_import
+from rlkit.cli.common import PATH, FieldOption, count, print_json, quiet_import
 from rlkit.cli.solve import ProblemCommand, duration, problem_options, read_problem, tolerance_option
 from rlkit.errors import UserError
 
@@ -26,13 +26,13 @@ def options() -> list[click.Parameter]:
         FieldOption(["--seed"], type=count("--seed", 0), default=0, help="Seed of each learner.  [0]", group="learner"),
         FieldOption(
             ["--run-dir"],
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Where the learners' runs are kept.  [nowhere]",
             group="learner",
         ),
         FieldOption(
             ["--picture"],
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="FILE",
             help="Error against sweeps and samples, .png or .svg.",
             group="output",

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from rlkit.cli.common import Name, checkpoint_option, json_option, print_json, quiet_import, run_argument, say
+from rlkit.cli.common import PATH, Name, checkpoint_option, json_option, print_json, quiet_import, run_argument, say
 from rlkit.export import FORMATS, QUANTIZATIONS
 
 
 @click.command(short_help="Write a trained model for another runtime, and check it there.")
 @run_argument
 @click.option("--to", required=True, type=Name("format", (*FORMATS, "web")), help="Format to write; web is a page.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [RUN/exports/FORMAT]")
+@click.option("--out", type=PATH, help="Folder to write to.  [RUN/exports/FORMAT]")
 @click.option(
     "--quantize",
     default="none",

@@ -11,8 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 from click.core import ParameterSource
 
-from rlkit.cli.common import F, FieldOption, FieldType, Help, complete_env, count, json_option, literal, say
-from rlkit.config import Config
+from rlkit.cli.common import (
+    PATH,
+    F,
+    FieldOption,
+    FieldType,
+    Help,
+    check_seed,
+    complete_env,
+    count,
+    json_option,
+    literal,
+    say,
+    words,
+)
+from rlkit.config import Argument, Config, coerce
 from rlkit.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -49,7 +62,9 @@ class Nouns(Help):
         """Whether a run is to be continued, not begun; UserError where the words fit neither."""
         if ctx.invoked_subcommand:
             if path:
-                raise UserError(f"--resume takes the {self.noun} from the run: say rlkit {self.verb} --resume {path}")
+                raise UserError(
+                    f"--resume takes the {self.noun} from the run: say {words('rlkit', self.verb, '--resume', path)}"
+                )
             if steps or as_json:
                 flag = "--steps" if steps else "--json"
                 raise UserError(
@@ -66,8 +81,7 @@ def resume_options(command: F) -> F:
     """The flags of the verb itself."""
     command = json_option(command)
     command = click.option("--steps", type=count("--steps"), help="With --resume: go on to this step.")(command)
-    path = click.Path(path_type=Path)
-    return click.option("--resume", "path", type=path, metavar="RUN", help="Continue this run exactly.")(command)
+    return click.option("--resume", "path", type=PATH, metavar="RUN", help="Continue this run exactly.")(command)
 
 
 def own_options(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], list[int] | None]:
@@ -101,7 +115,7 @@ def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]]) -> dict
 def interrupted(run: AnyRun) -> None:
     """Exit with 130 and say how to go on, if the run was interrupted."""
     if run.status == "interrupted":
-        say(f"interrupted; go on with: rlkit {run.directory.verb} --resume {run.path}")
+        say(f"interrupted; go on with: {words('rlkit', run.directory.verb, '--resume', run.path)}")
         raise click.exceptions.Exit(130)
 
 
@@ -117,7 +131,7 @@ def run_options(what: str) -> list[click.Option]:
         ),
         click.Option(
             ["--config", "file"],
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="TOML file of fields; flags go before it.",
         ),
         click.Option(["--set", "settings"], multiple=True, metavar="NAME=VALUE", help="Set any field by name."),
@@ -126,7 +140,7 @@ def run_options(what: str) -> list[click.Option]:
             ["--run-dir"],
             default="runs",
             show_default=True,
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Where the run's folder is made.",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
@@ -188,9 +202,13 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise UserError(f"--set {setting} is not NAME=VALUE, such as gamma=0.98")
-        if name.startswith("env_args."):
+        name = name.replace("-", "_", 1) if name.startswith("env-args") else name
+        if name == "env_args":
+            fields[name] = {**fields.get(name, {}), **coerce(name, value, dict[str, Argument])}
+        elif name.startswith("env_args."):
             fields.setdefault("env_args", {})[name.removeprefix("env_args.")] = literal(value)
         else:
+            check_seed(name, value)
             fields[name.replace("-", "_")] = value
     return fields
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from rlkit.cli.common import Grouped, print_json, quiet_import, say
+from rlkit.cli.common import Grouped, print_json, quiet_import, say, words
 from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
 
 if TYPE_CHECKING:
@@ -124,9 +124,8 @@ def print_results(results: list[tuple[FitRun, dict[str, Any] | None]]) -> None:
                 click.echo(f"{len(values)} seeds: {word} {mean} on average, lowest {low}, highest {high}")
     run, result = results[-1]
     if result is not None:
-        paths = " ".join(str(run.path) for run, _ in results)
-        write = f"rlkit generate {run.path}\n      " if run.directory.agent == "lstm" else ""
-        click.echo(f"next: {write}rlkit plot {paths}")
+        write = f"{words('rlkit', 'generate', run.path)}\n      " if run.directory.agent == "lstm" else ""
+        click.echo(f"next: {write}{words('rlkit', 'plot', *(run.path for run, _ in results))}")
 
 
 def described(result: Mapping[str, Any]) -> str:

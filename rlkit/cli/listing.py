@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from pathlib import Path
 
 import click
 
-from rlkit.cli.common import Name, json_option, print_json
+from rlkit.cli.common import PATH, Name, json_option, print_json
+
+SHORTEST = 20
+"""Columns that a text has at least beside a name."""
 
 KINDS = ("agents", "solvers", "envs", "models", "datasets", "presets", "runs")
 
 
 @click.command("list", short_help="List agents, solvers, envs, models, data sets, presets, runs.")
 @click.argument("kind", type=Name("kind", KINDS), required=False)
-@click.option("--run-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Where runs are.")
+@click.option("--run-dir", default="runs", show_default=True, type=PATH, help="Where runs are.")
 @json_option
 def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:
     """List agents, solvers, envs, models, data sets, presets or runs; all but the envs without a name."""
@@ -43,15 +48,26 @@ def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:
     for name, values in found.items():
         if len(found) > 1:
             click.echo(f"{name}:" + ("" if values else " none"))
-        for line in lines(values):
-            click.echo(f"  {line}" if len(found) > 1 else line)
+        for key, text in entries(values):
+            click.echo(wrapped(key, text, "  " if len(found) > 1 else ""))
 
 
-def lines(values: object) -> list[str]:
-    """A list's or a table's entries, a line each."""
+def entries(values: object) -> list[tuple[str, str]]:
+    """A list's or a table's entries: each name, in a column as wide as the longest one's, and the text on it."""
     if isinstance(values, dict):
         width = max((len(k) for k in values), default=0)
-        return [f"{k:<{width}}  {', '.join(v) if isinstance(v, list) else v}" for k, v in values.items()]
+        return [(f"{k:<{width}}  ", ", ".join(v) if isinstance(v, list) else str(v)) for k, v in values.items()]
     if isinstance(values, list):
-        return [f"{v['run']}  {v['status']} at step {v['step']:,}" if isinstance(v, dict) else str(v) for v in values]
+        runs = [v for v in values if isinstance(v, dict)]
+        return [(f"{v['run']}  ", f"{v['status']} at step {v['step']:,}") for v in runs] or [(v, "") for v in values]
     return []
+
+
+def wrapped(key: str, text: str, indent: str) -> str:
+    """An entry in lines as wide as the terminal, or 80 columns where there is none; a name is never broken."""
+    width = shutil.get_terminal_size().columns
+    column = len(indent + key)
+    if column + SHORTEST > width and column + len(text) > width:  # a long path: the text goes below it
+        return f"{indent}{key.rstrip()}\n" + wrapped("", text, indent + "    ")
+    lines = textwrap.wrap(text, width - column, break_long_words=False, break_on_hyphens=False) or [""]
+    return "\n".join((indent + key if i == 0 else " " * column) + line for i, line in enumerate(lines)).rstrip()

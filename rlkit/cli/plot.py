@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import Name
+from rlkit.cli.common import PATH, Name
 from rlkit.errors import UserError
 
 
 @click.command(short_help="Draw learning curves.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .png or .svg.  [RUN/plots/...png]")
+@click.argument("runs", nargs=-1, type=PATH, metavar="RUN...")
+@click.option("--to", "path", type=PATH, help="File to write, .png or .svg.  [RUN/plots/...png]")
 @click.option("--x", default="steps", show_default=True, type=Name("--x", ["steps", "seconds"]), help="Over what.")
 @click.option(
     "--y",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_options, count, quiet_import, run_argument, runtime_option
+from rlkit.cli.common import PATH, checkpoint_options, count, quiet_import, run_argument, runtime_option
 from rlkit.errors import UserError
 
 
 @click.command(short_help="Show the agent play: mp4, gif or a window.")
 @run_argument
-@click.option("--to", "path", type=click.Path(path_type=Path), help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
+@click.option("--to", "path", type=PATH, help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
 @click.option("--human", is_flag=True, help="Play live in a window instead.")
 @click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
 @click.option("--max-steps", default=10_000, show_default=True, type=count("--max-steps"), help="Where one is cut.")

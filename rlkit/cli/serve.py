@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from rlkit.cli.common import count, quiet_import, say
+from rlkit.cli.common import PATH, count, quiet_import, say
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Label(click.ParamType):  # type: ignore[type-arg] # generic only in the ne
 
 
 @click.command(short_help="Serve an exported model over REST and gRPC.")
-@click.argument("path", metavar="RUN|EXPORT", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|EXPORT", type=PATH)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8501, show_default=True, type=PORT, help="For REST; 0 takes a free one.")
 @click.option("--grpc-port", default=8500, show_default=True, type=PORT, help="For gRPC; 0 takes a free one.")

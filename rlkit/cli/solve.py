@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from rlkit.cli.common import (
+    PATH,
     FieldOption,
     FieldType,
     Grouped,
@@ -63,9 +64,7 @@ def problem_options() -> list[click.Parameter]:
         FieldOption(
             ["--env"], help="Gymnasium id of an env with a model.", group="problem", shell_complete=complete_env
         ),
-        FieldOption(
-            ["--mdp"], type=click.Path(path_type=Path), help="A file that FiniteMDP.save wrote, .npz.", group="problem"
-        ),
+        FieldOption(["--mdp"], type=PATH, help="A file that FiniteMDP.save wrote, .npz.", group="problem"),
         FieldOption(
             ["--gamma"],
             type=number("--gamma", low=0, high=1),
@@ -235,14 +234,14 @@ def options() -> list[click.Parameter]:
         *planner_options(),
         FieldOption(
             ["--picture"],
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="FILE",
             help=".png, or .gif with a frame a sweep or layer.",
             group="output",
         ),
         FieldOption(
             ["--save"],
-            type=click.Path(path_type=Path),
+            type=PATH,
             metavar="FILE",
             help="Write values, policy, q and bound, .npz.",
             group="output",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlkit.cli.common import Help, Name, count, json_option, print_json, quiet_import, say
+from rlkit.cli.common import PATH, Help, Name, count, json_option, print_json, quiet_import, say, words
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,11 +29,9 @@ def tfrecord() -> None:
 
 
 @tfrecord.command(short_help="Images or arrays to TFRecord files.")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--labels", type=click.Path(path_type=Path), metavar="FILE.csv", help="File name and label of each image."
-)
+@click.argument("source", type=PATH)
+@click.argument("file", type=PATH)
+@click.option("--labels", type=PATH, metavar="FILE.csv", help="File name and label of each image.")
 @click.option("--shards", default=1, show_default=True, type=count("--shards"), help="Number of files.")
 @click.option(
     "--compression",
@@ -65,11 +62,11 @@ def write(
     opened = tfrecord_writing.open_source(source, labels, on_error, say)
     records = tfrecord_writing.write(opened, file, shards, compression, force)
     click.echo(printable(f"{file}: {size(records)}"))
-    click.echo(printable(f"next: rlkit tfrecord read {shlex.quote(str(file))}"))
+    click.echo(printable(f"next: {words('rlkit', 'tfrecord', 'read', file)}"))
 
 
 @tfrecord.command(short_help="What TFRecord files hold.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--limit", default=5, show_default=True, type=count("--limit", 0), help="How many records are shown.")
 @click.option(
     "--on-error",
@@ -81,7 +78,7 @@ def write(
 @click.option(
     "--to",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Write the images back as files in class folders, or the arrays as arrays.npz.",
 )

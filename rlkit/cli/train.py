@@ -15,6 +15,7 @@ from rlkit.cli.common import (
     print_json,
     quiet_import,
     say,
+    words,
 )
 from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
 from rlkit.errors import UserError
@@ -154,6 +155,6 @@ def print_results(results: list[tuple[Run, Any]]) -> None:
             f"{len(means)} seeds: mean {np.mean(means):.1f} (95% interval {low:.1f} to {high:.1f}), "
             f"lowest {min(means):.1f}, highest {max(means):.1f}"
         )
-    paths = " ".join(str(run.path) for run, _ in results)
+    paths = [run.path for run, _ in results]
     if results[-1][0].status != "interrupted":
-        click.echo(f"next: rlkit render {results[-1][0].path}\n      rlkit plot {paths}")
+        click.echo(f"next: {words('rlkit', 'render', paths[-1])}\n      {words('rlkit', 'plot', *paths)}")
