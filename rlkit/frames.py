@@ -50,6 +50,7 @@ class FrameReplay(Replay):
         assert observation_space.shape is not None
         self.frames = observation_space.shape[0]
         self.lead, self.span = self.frames - 1, n_step + 1
+        self.marked = 2
         self._fresh = np.ones(num_envs, np.bool_)  # an episode begins with the next observation
         self._before: np.ndarray | None = None  # the last observations, [N, F, ...]
         self._begin = np.zeros((self.rows, num_envs), np.int64)
@@ -102,7 +103,8 @@ class FrameReplay(Replay):
         return acted
 
     def cut(self) -> None:
-        """Let the last frames be those that their episodes ended with."""
+        """As any replay's; the last frames end their episodes, as the ones after them are not held."""
+        self._cut_at = self.written.copy()
         for e in np.flatnonzero(~self._fresh):
             last = self.written[e] - 1
             self.fields["acted"][last % self.rows, e] = False

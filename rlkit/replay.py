@@ -53,6 +53,8 @@ class Replay:
         """Rows of an env that a draw takes, from its first on."""
         self.lead = 0
         """Rows before them that it takes too."""
+        self.marked = 1
+        """Rows of an env that a cut changes, up to the newest."""
         kept = self._kept(observation_space)
         each = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kept.values())
         self.nbytes = self.rows * num_envs * each + (priority_exponent > 0) * 16 * self.rows * num_envs
@@ -71,6 +73,8 @@ class Replay:
         """Places of the last draws, [K, B]."""
         self._columns = np.arange(num_envs)
         self._together = True  # every env has written as many rows
+        self._cut_at = np.full(num_envs, -1, np.int64)
+        """Rows that each env had written at the last cut, [N]; -1: none."""
 
     def _kept(self, space: gymnasium.Space[Any]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
         """Shape and dtype of each field of a row."""
@@ -124,7 +128,14 @@ class Replay:
         return place
 
     def cut(self) -> None:
-        """Forget that the next rows would follow the last ones: fresh episodes begin."""
+        """End the episodes under way as a time limit does: the next rows are of fresh ones.
+
+        What follows the last rows is then not theirs: no n-step return, sequence or stack runs on into it, and what is
+        bootstrapped is the value of their own next observation.
+        """
+        last = self._place(self.written - 1, self._columns)[self.written > 0]
+        self._flat["truncated"][last] |= ~self._flat["terminated"][last]
+        self._cut_at = self.written.copy()
 
     def usable(self) -> np.ndarray:
         """Rows of each env that a draw can begin with: all but the newest span - 1, [N] int64."""
@@ -225,8 +236,12 @@ class Replay:
             self.priorities.restore(state["priorities"])
 
     def export(self, since: np.ndarray) -> Arrays:
-        """The rows written after the counts `since`, [N], as far as they are still held, env by env."""
-        start = np.maximum(since, self.written - self.rows)
+        """The rows written after the counts `since`, [N], as far as they are still held, env by env.
+
+        The rows that a cut at `since` changed come again.
+        """
+        changed = np.where(since == self._cut_at, self.marked, 0)
+        start = np.maximum(since - changed, np.maximum(self.written - self.rows, 0))
         where = self._places(start, self.written)
         return {
             "start": start,
@@ -252,6 +267,7 @@ class Replay:
                 field[where] = rows[name]
             held = np.maximum(rows["stop"], held)
         self.written = final.copy()
+        self._cut_at[:] = -1
         self._together = bool((final == final[0]).all())
 
     def _places(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:

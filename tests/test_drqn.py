@@ -341,6 +341,18 @@ def test_samples_are_all_runs_of_consecutive_steps_that_are_held(
         assert got.next_observation[0, k, :, 0].tolist() == [n + 0.5 for n, _, _ in learned]
 
 
+def test_a_break_begins_episodes_within_a_sequence() -> None:
+    replay = SequenceReplay(40, 2, PAIR, 0.75, 2, 4)
+    play(replay, [[0, 0], [0, 0], [0, 1]])
+    replay.cut()
+    play(replay, [[0, 0]] * 4)
+    seen, fresh = replay.sample(np.array([[0, 2**31]], np.uint32)).observation
+    assert (seen[0, :, 3, 0] - [0, 1000]).tolist() == [0, 0], "the first step after it"
+    assert fresh[0].tolist() == [[True, False, False, True, False, False]] * 2
+    discount = replay.sample(np.array([[0, 2**31]], np.uint32)).discount
+    assert discount[0, :, 0].tolist() == [0.75, 0.0], "cut short in one env, terminated in the other"
+
+
 def test_what_is_stored_is_what_any_replay_stores() -> None:
     plain, other = Replay(20, 2, PAIR), SequenceReplay(20, 2, PAIR, 0.99, 2, 3)
     for replay in (plain, other):

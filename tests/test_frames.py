@@ -181,6 +181,38 @@ def test_an_interrupted_episode_ends_with_its_last_frame() -> None:
     assert played.observation[t, 0].tobytes() not in found, "what came after it is not known"
 
 
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_break_is_in_what_is_saved_after_it(n_step: int) -> None:
+    before, after = play(60, 2, seed=2, invalid=False), play(40, 2, seed=3, invalid=False)
+    after = after._replace(observation=after.observation + 100, next_observation=after.next_observation + 100)
+    first, second, third = (FrameReplay(400, 2, SPACE, n_step, GAMMA) for _ in range(3))
+    for t in range(40):
+        first.add(before.observation[t], before.action[t], before.step(t))
+    segments = [first.export(np.zeros(2, np.int64))]
+    second.load(segments)
+    second.cut()
+    since = second.written.copy()
+    for t in range(20):
+        second.add(after.observation[t], after.action[t], after.step(t))
+    third.load([*segments, second.export(since)])
+    going = ~(before.terminated | before.truncated)[39]
+    assert going.any()
+    held = {before.observation[t, e].tobytes(): (t, e) for t, e in np.ndindex(40, 2) if t < 39 or not going[e]}
+    for replay in (second, third):
+        batch = replay.sample(np.random.default_rng(0).integers(2**32, size=(1, 3000), dtype=np.uint32))
+        drawn = {o.tobytes(): i for i, o in enumerate(batch.observation[0])}
+        assert held.keys() <= drawn.keys()
+        assert not {before.observation[39, e].tobytes() for e in np.flatnonzero(going)} & drawn.keys()
+        for which, (t, e) in held.items():
+            known = Played(*(part[: 40 - going[e]].copy() for part in before))
+            known.truncated[-1, e] |= not known.terminated[-1, e]
+            total, discount, following = outcome(known, t, e, n_step) or pytest.fail("every return ends at the break")
+            i = drawn[which]
+            assert abs(batch.reward[0, i] - total) < 1e-5
+            assert abs(batch.discount[0, i] - discount) < 1e-6
+            assert np.array_equal(batch.next_observation[0, i], following)
+
+
 def test_a_million_transitions_take_seven_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
     space = spaces.Box(0, 255, (4, 84, 84), np.uint8)
     small = FrameReplay(1000, 8, space, 3)

@@ -92,6 +92,39 @@ def test_rewards_are_clipped_for_learning_alone(tmp_path: Path) -> None:
     assert any(abs(returns) > 3 for returns, _ in loop._ended)
 
 
+class Elsewhere(gymnasium.Env[np.ndarray, Any]):
+    """Observes how often any of its copies was reset, so that no episode can be had again."""
+
+    observation_space = spaces.Box(0, np.inf, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+    resets = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        Elsewhere.resets += 1
+        return np.array([Elsewhere.resets], np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.array([Elsewhere.resets], np.float32), 1.0, False, False, {}
+
+
+def test_what_was_resumed_with_fresh_episodes_stays_cut_there_when_it_is_resumed_again(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"hidden": (4,), "n_step": 3, "gamma": 1.0, "learning_starts": 10**6, "eval_interval": 0}
+    told: list[str] = []
+    loop, _ = make_loop(OneEnv(Elsewhere), tmp_path, steps=5, **fields)
+    loop.run()
+    for steps in (12, 16):
+        loop, _ = make_loop(OneEnv(Elsewhere), tmp_path, steps=steps, **fields)
+        loop.restore(told.append)
+        loop.run()
+    assert ["fresh episodes start" in text for text in told] == [True, True]
+    assert np.flatnonzero(loop.replay.fields["truncated"]).tolist() == [4, 11]
+    got = loop.replay.sample((np.arange(14)[None] * 2**32 // 14 + 1).astype(np.uint32))
+    assert got.reward[0].tolist() == [3, 3, 3, 2, 1, 3, 3, 3, 3, 3, 2, 1, 3, 3]
+
+
 @pytest.mark.parametrize("gradient_steps", [1, 3])
 def test_updates_beside_the_envs_are_those_between_their_steps_one_action_later(
     gradient_steps: int, tmp_path: Path

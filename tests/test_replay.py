@@ -219,6 +219,50 @@ def test_rows_that_are_no_transition_are_never_stored() -> None:
     assert replay.fields["action"].min() >= 0
 
 
+# ---- breaks, where a resumed run starts fresh episodes
+
+
+def test_no_return_runs_on_across_a_break() -> None:
+    # One env, undiscounted, n = 3: five steps that pay 1 each, from 0 to 5; a break; five that pay 100, from 1000 on.
+    replay = Replay(100, 1, spaces.Box(-np.inf, np.inf, (1,), np.float32), 3, 1.0)
+    no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
+    for t in [*range(5), *range(1000, 1005)]:
+        if t == 1000:
+            replay.cut()
+        step = Step(np.array([[t + 1.0]]), np.array([1.0 if t < 1000 else 100.0]), no, no, yes)
+        replay.add(np.array([[float(t)]]), np.zeros(1, np.int32), step)
+    got = replay.sample(every_place(8))
+    assert got.observation[0, :, 0].tolist() == [0, 1, 2, 3, 4, 1000, 1001, 1002]
+    assert got.reward[0].tolist() == [3, 3, 3, 2, 1, 300, 300, 300]
+    assert got.next_observation[0, :, 0].tolist() == [3, 4, 5, 5, 5, 1003, 1004, 1005]
+    assert got.discount[0].tolist() == [1] * 8, "the last step before it is bootstrapped: it was cut, not ended"
+
+
+@given(history=histories(), at=st.sets(st.integers(0, 29)), saves=st.sets(st.integers(0, 29)))
+def test_a_break_ends_episodes_as_a_truncation_and_is_saved(history: History, at: set[int], saves: set[int]) -> None:
+    """Saved in segments, before and after breaks, against a history in which the last steps were truncated."""
+    steps = len(history.ends)
+    truncated = [list(row) for row in history.ends]
+    replay, since, segments = history.replay(), np.zeros(history.num_envs, np.int64), list[Arrays]()
+    for t in range(steps):
+        history.add(replay, t)
+        for cut_after_save in (True, False):
+            if t in at and cut_after_save == (t % 2 == 0):  # a run is resumed where it was saved
+                replay.cut()
+                for env in range(history.num_envs):
+                    valid = [k for k in range(t + 1) if history.ends[k][env] != INVALID]
+                    if valid and truncated[valid[-1]][env] == GOES_ON:
+                        truncated[valid[-1]][env] = TRUNCATED
+            if cut_after_save and (t in saves or t in at):
+                segments.append({name: np.copy(a) for name, a in replay.export(since).items()})
+                since = replay.written.copy()
+    segments.append(replay.export(since))
+    copy = history.replay()
+    copy.load(segments)
+    for each in (replay, copy):
+        check_all(each, history._replace(ends=truncated).oracle(steps))
+
+
 # ---- memory
 
 
