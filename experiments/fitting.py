@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rlkit import datasets, fit_config, models, run
@@ -144,6 +145,9 @@ def fit(
         say(f"preset: {taken}" if taken else "preset: none, the defaults")
         held = f"{found.facts.held_out:,} held out" if found.facts.held_out else "none held out: evaluated on these"
         say(f"data: {found.facts.train:,} examples to learn from, {held}")
+        say(f"task: {found.facts.task}")
+        for note in found.facts.notes:
+            say(note)
         return session.train(directory, say, progress)
 
 
@@ -219,10 +223,18 @@ def load(path: str | Path) -> FitRun:
 def same(now: Facts, before: Facts, path: Path) -> None:
     """UserError if the data are no longer what a run was made with."""
     for name, value in vars(before).items():
-        if getattr(now, name) != value:
+        if name != "notes" and not _equal(getattr(now, name), value):
             raise UserError(
                 f"the data of run {path} have changed: {name} was {_short(value)} and is {_short(getattr(now, name))}"
             )
+
+
+def _equal(now: object, before: object) -> bool:
+    """Whether two facts are the same; numbers as float32 tells them, in which older runs computed them."""
+    a, b = np.array(now, ndmin=1), np.array(before, ndmin=1)
+    if a.dtype.kind == b.dtype.kind == "f" and a.shape == b.shape:
+        return np.allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max(initial=0.0))
+    return now == before
 
 
 def _short(value: object) -> str:

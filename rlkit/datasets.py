@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -88,24 +89,38 @@ def _house_prices(config: FitConfig, say: Say) -> Data:
 
 def _csv(config: FitConfig, say: Say) -> Data:
     del say
-    table = tables.read(named_file(config), config.target, config.task)
+    table = tables.read(named_file(config), config.target, config.task, config.on_error)
     labels = table.targets if table.classes else np.zeros(len(table.targets), np.int64)
     held = split(labels, config.holdout)
-    train, held_out = (table.inputs[~held], table.targets[~held]), (table.inputs[held], table.targets[held])
+    dtype: Literal["float32", "float64"] = "float64" if tables.merged(table.inputs) else "float32"
+    inputs = table.inputs.astype(dtype)
+    train, held_out = (inputs[~held], table.targets[~held]), (inputs[held], table.targets[held])
+    if not len(train[0]):
+        raise UserError("nothing is left to learn from: a smaller holdout leaves more")
+    mean, deviation = moments(table.inputs[~held])
     facts = Facts(
         kind="classes" if table.classes else "numbers",
-        shape=table.inputs.shape[1:],
+        shape=inputs.shape[1:],
         classes=table.classes,
         train=len(train[0]),
         held_out=len(held_out[0]),
-        mean=tuple(map(float, train[0].mean(axis=0))),
-        deviation=tuple(map(float, train[0].std(axis=0))),
+        mean=mean,
+        deviation=deviation,
+        dtype=dtype,
+        notes=table.notes,
     )
     if not table.classes:
-        mean, deviation = float(train[1].mean()), float(train[1].std()) or 1.0
-        facts = replace(facts, target_mean=mean, target_deviation=deviation)
-        train, held_out = ((x, ((y - mean) / deviation)[:, None]) for x, y in (train, held_out))
+        (middle,), (unit,) = moments(train[1][:, None])
+        unit = unit or 1.0
+        facts = replace(facts, target_mean=middle, target_deviation=unit)
+        train, held_out = ((x, ((y - middle) / unit)[:, None]) for x, y in (train, held_out))
     return arrays(train, held_out, facts)
+
+
+def moments(values: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column of [n, columns] float64; 0 exactly for one that does not change."""
+    deviation = np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 0.0)
+    return tuple(map(float, values.mean(axis=0))), tuple(map(float, deviation))
 
 
 def _text(config: FitConfig, say: Say) -> Data:

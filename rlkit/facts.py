@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +42,20 @@ class Facts:
     target_mean: float = 0.0
     """Of a table's targets, which are learned at mean 0 and standard deviation 1."""
     target_deviation: float = 1.0
+    dtype: Literal["float32", "float64"] = "float32"
+    """Of the model's inputs; float64 for a table with numbers that float32 does not tell apart."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """How the files were understood: a sentence each."""
+
+    @property
+    def task(self) -> str:
+        """The prediction to learn, for people."""
+        if self.kind == "numbers":
+            return "regression"
+        if self.kind == "text":
+            return f"the next character, one of {len(self.vocabulary)}"
+        more = f" and {len(self.classes) - 10} more" if len(self.classes) > 10 else ""
+        return f"classification into {len(self.classes)} classes: {', '.join(self.classes[:10])}{more}"
 
     def to_json(self) -> str:
         """As text, for a file."""
@@ -91,7 +105,8 @@ def held(inputs: np.ndarray, targets: np.ndarray) -> Source:
     x, y = tf.constant(inputs), tf.constant(targets, tf.int32 if targets.dtype.kind in "iu" else tf.float32)
 
     def collect(places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return scaled(tf.gather(x, places)), tf.gather(y, places)
+        rows = tf.gather(x, places)
+        return rows if rows.dtype == tf.float64 else scaled(rows), tf.gather(y, places)
 
     return Source(tf.data.Dataset.range(len(inputs)), len(inputs), collect=collect)
 

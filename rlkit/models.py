@@ -30,7 +30,7 @@ class Stack(keras.Model):
     """Layers one after the other, by subclassing."""
 
     def __init__(self, stack: Sequence[keras.layers.Layer], **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # the first layer may want float64
         self.stack = list(stack)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ANN401 - a tensor of any kind
@@ -86,7 +86,7 @@ def build(config: FitConfig, facts: Facts) -> keras.Model:
         return mobilenet(config, facts)
     layers = LAYERS[type(config)](config, facts, Seeds(config.seed))
     text = facts.kind == "text"
-    inputs = keras.Input((None,) if text else facts.shape, dtype="int32" if text else "float32", name="inputs")
+    inputs = keras.Input((None,) if text else facts.shape, dtype="int32" if text else facts.dtype, name="inputs")
     if config.style == "sequential":
         return keras.Sequential([inputs, *layers])
     if config.style == "subclass":
@@ -104,11 +104,12 @@ def _outputs(facts: Facts) -> int:
 
 
 def _inputs(facts: Facts) -> Layers:
-    """Numbers of a row brought to one scale, and axes into one."""
+    """Numbers of a row brought to mean 0 and standard deviation 1, and axes into one."""
     layers: Layers = []
     if facts.mean:
-        variance = np.square(facts.deviation)
-        layers.append(keras.layers.Normalization(mean=facts.mean, variance=variance, name="normal"))
+        middle, scale = [-mean for mean in facts.mean], [1 / (deviation or 1.0) for deviation in facts.deviation]
+        layers.append(keras.layers.Rescaling(1.0, offset=middle, dtype=facts.dtype, name="normal_mean"))
+        layers.append(keras.layers.Rescaling(scale, dtype=facts.dtype, name="normal_deviation"))
     if len(facts.shape) > 1:
         layers.append(keras.layers.Flatten(name="flat"))
     return layers

@@ -18,13 +18,13 @@ from rlkit.seeding import Purpose
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file's text.
+    """A UTF-8 file's text, without a byte order mark.
 
     Raises:
         UserError: there is no such file, it is empty, or it is no UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"text file {path} does not exist") from None
     except UnicodeDecodeError as error:

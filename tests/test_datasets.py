@@ -6,6 +6,7 @@ import gzip
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from rlkit import datasets, tables, tfrecord_writing
+from rlkit import datasets, models, tables, tfrecord_writing
 from rlkit.config import build
 from rlkit.data import Pipeline, augmentation
 from rlkit.errors import UserError
+from rlkit.experiments import fitting
+from rlkit.export.portable import of_supervised
 from rlkit.facts import Data, Facts, split
-from rlkit.fit_config import CNNConfig, FitConfig, LSTMConfig, MLPConfig, config_class
+from rlkit.fit_config import CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, config_class
 from rlkit.text import encode
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -210,6 +213,8 @@ def test_a_table_of_numbers_is_learned_at_one_scale(tmp_path: Path) -> None:
         (["0.5", "1", "1", "2"], ()),
         (["1", "2", "3", "4"], ()),
         (["yes", "no", "no", "1"], ("1", "no", "yes")),
+        (["1", "1.0", "01", "2"], ("1", "2")),  # one number in three spellings
+        (["3rd", "18-25", "18-25", "x"], ("18-25", "3rd", "x")),
     ],
 )
 def test_what_is_a_class_is_told_by_the_column(column: list[str], classes: tuple[str, ...], tmp_path: Path) -> None:
@@ -220,19 +225,147 @@ def test_what_is_a_class_is_told_by_the_column(column: list[str], classes: tuple
 @pytest.mark.parametrize(
     ("text", "target", "sentence"),
     [
-        ("a,b\n1,2\n3,x1\n", "a", r"line 3: 'x1' in the column b is no number"),
+        ("a,b\n1,2\n3,x1\n", "a", r"line 3, column b: 'x1' is no number; --on-error skip leaves such rows out"),
         ("a,b\n1,2\n3\n", "", r"line 3: 1 values, expected 2"),
-        ("a,b\n1,\n3,4\n", "", r"line 2: no value in the column b"),
+        ("a,b\n1,\n3,4\n", "", r"line 2, column b: no value"),
         ("a,b\n1,2\n3,4\n", "c", r"unknown column of .*t.csv 'c'"),
         ("a,b\n1,x\n3,x\n", "", r"the column b has only one class, x"),
         ("a\n1\n2\n", "", r"has one column"),
         ("a,b\n1,2\n", "", r"has 2 lines, expected a heading and two rows"),
-        ("a,b\n1,2\n3,nan\n5,6\n", "a", r"line 3: 'nan' in the column b is no number"),
+        ("a,b\n1,2\n3,nan\n5,6\n", "a", r"line 3, column b: 'nan' is no number"),
+        ("a,b\n1,2\n3,1_000\n5,6\n", "a", r"line 3, column b: '1_000' is no number, expected one such as 1234.5"),
+        ("a,b\n1,2\n3,-inf\n5,\n", "a", r"line 3, column b: '-inf' is no number \(2 such rows\)"),
+        ("a,b\n1,0\n1e39,1\n5,1\n", "", r"line 3, column a: 1e39 is too large, expected at most 3.4e38, float32's"),
+        ('a,b\n"1\n",0\n"\n\nx",1\n5,1\n', "", r"line 4, column a: 'x' is no number"),
+        ("1,2\n3,4\n5,6\n", "", r"line 1 has '1' in place of a column's name: put a heading above it"),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n7,3.2,virginica\n", "", r"line 1 has '5.1' in place of a column's name"),
+        ("5.1,NA,setosa\n4.9,3.0,setosa\n7,3.2,virginica\n", "", r"line 1 has '5.1' in place of a column's name"),
+        (",a,b\n0,1,2\n1,3,4\n", "", r"line 1: column 1 has no name: name it, or leave the column out"),
+        ("a,b,\n0,1,\n1,3,\n", "", r"line 1: column 3 has no name"),
+        ("a,b,a\n0,1,2\n1,3,4\n", "", r"line 1: two columns are called a"),
+        ("a,b;c\n0,1;2\n1,3;4\n", "", r"its columns may be separated by commas or by semicolons"),
+        ('a,b\n1,2\n3,"4\n', "", r"cannot be read as CSV: line 3: unexpected end of data"),
     ],
 )
 def test_a_table_that_is_wrong_is_told_by_line(text: str, target: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=sentence):
         tables.read(table(tmp_path, text), target)
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (
+            ["1.5", "NA", "2.5", "3"],
+            r"line 3, column y: 'NA' is no number, and 3 of 4 values are: give --task regression --on-error skip to "
+            "leave such rows out, or --task classification to take the values for classes",
+        ),
+        (["1", "2", "2", "unknown"], r"line 5, column y: 'unknown' is no number, and 3 of 4 values are"),
+        (["1", "1", "2", "?"], r"line 5, column y: '\?' is no number, and 3 of 4 values are"),
+        (['"1,5"', '"2,5"', '"3,5"'], r"line 2, column y: '1,5' is no number, expected one such as 1234.5: write the"),
+        (['"1,234.50"', "17", "20.5"], r"line 2, column y: '1,234.50' is no number, and 2 of 3 values are"),
+        (["$12", "$13", "$14"], r"line 2, column y: '\$12' is no number, expected one such as"),
+        (["12%", "13 %", "14%"], r"line 2, column y: '12%' is no number, expected one such as"),
+        (["cat", "dog", "NA"], r"line 4, column y: 'NA' may be a class or a missing value: give --task classification"),
+    ],
+)
+def test_a_target_that_can_be_two_things_is_refused_with_the_flag_that_decides(
+    cells: list[str], sentence: str, tmp_path: Path
+) -> None:
+    path = table(tmp_path, "x,y\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(cells)))
+    with pytest.raises(UserError, match=sentence):
+        tables.read(path)
+    found = tables.read(path, task="classification")
+    assert len(found.classes) == len(set(cells))
+
+
+def test_rows_with_faults_are_left_out_where_that_is_asked_for_and_counted(tmp_path: Path) -> None:
+    text = "x,y\n1,2.5\n2,NA\nwide,3\n4,5,6\n,1\n6,-1.5\n"
+    found = tables.read(table(tmp_path, text), on_error="skip")
+    assert (found.inputs.tolist(), found.targets.tolist()) == ([[1], [6]], [2.5, -1.5])
+    assert found.notes == (
+        "table: 2 rows; y (the last column; --target names another) is predicted from x",
+        "left out: 4 rows, the first is line 3, column y: 'NA' is no number",
+    )
+    found = tables.read(table(tmp_path, "x,y\n1,0\n2,NA\n3,1\n4,1\n5,0\n"), on_error="skip")
+    assert (found.classes, found.targets.tolist()) == (("0", "1"), [0, 1, 1, 0])
+    assert "y has whole numbers, taken for classes: --task regression predicts the number" in found.notes
+    found = tables.read(table(tmp_path, "x,y\n1,cat\n2,NA\n3,dog\n4,\n"), on_error="skip")
+    assert (found.classes, found.targets.tolist()) == (("cat", "dog"), [0, 1])
+    with pytest.raises(UserError, match=r"has 0 rows without faults, expected 2 at least; line 2, column x: 'red' is"):
+        tables.read(table(tmp_path, "x,y\nred,1.5\nblue,2.5\n"), on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("x;y\n1;2.5\n2;3.5\n", "columns are separated by semicolons"),
+        ("sep=;\nx;y\n1;2.5\n2;3.5\n", "columns are separated by semicolons"),
+        ("x\ty\n1\t2.5\n2\t3.5\n", "columns are separated by tabs"),
+        ("x,y\r\n1,2.5\r\n,\r\n2,3.5\r\n,\r\n", "left out: 2 rows without any value"),
+        ('"x", "y"\n"1", "2.5"\n2, 3.5\n', ""),
+    ],
+)
+def test_what_other_programs_write_is_read_and_said(text: str, note: str, tmp_path: Path) -> None:
+    found = tables.read(table(tmp_path, text))
+    assert (found.inputs.tolist(), found.targets.tolist()) == ([[1], [2]], [2.5, 3.5])
+    assert list(found.notes[1:]) == [note] * bool(note)
+
+
+def test_encodings_are_told_by_their_mark_or_named_by_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text("größe,y\n1,2.5\n2,3.5\n", encoding=encoding)
+        assert tables.read(path, "größe").targets.tolist() == [1, 2]
+    path.write_text("x,y\n1,café\n2,b\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"cannot be read as CSV: line 2 is not UTF-8 \(byte 0xe9\): save it as UTF-8"):
+        tables.read(path)
+
+
+@pytest.mark.parametrize("style", ["functional", "sequential", "subclass"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1_700_000_000_000 + 100 * i for i in range(200)],  # milliseconds, ten a second
+        [20_240_100 + day for day in range(1, 31)],
+        [1e-30 * i for i in range(1, 9)],
+        [47.1 + 1e-7 * i for i in range(20)],
+    ],
+)
+def test_numbers_that_float32_merges_are_told_apart_by_the_model(
+    numbers: list[float], style: str, tmp_path: Path
+) -> None:
+    rows = "".join(f"{number!r},{0.37 * i + 5}\n" for i, number in enumerate(numbers))
+    path = str(table(tmp_path, f"t,y\n{rows}"))
+    data = load("csv", "linear", data_file=path, task="regression", holdout=0, style=style)
+    assert data.facts.dtype == "float64"
+    assert data.facts.mean[0] == pytest.approx(np.mean(numbers), rel=1e-12)
+    assert data.facts.deviation[0] == pytest.approx(np.std(numbers), rel=1e-9)
+    x = examples(data)[0]
+    model = models.build(LinearConfig(initial="random", style=style), data.facts)  # type: ignore[arg-type]
+    outputs = model(x).numpy()
+    assert outputs.dtype == np.float32
+    assert len(np.unique(outputs)) == len(numbers)
+    if style != "functional":
+        return
+    with pytest.raises(UserError, match=r"the tflite has inputs of 32 bits only.*: savedmodel, keras, h5 and onnx"):
+        of_supervised(model, data.facts).require_float32("tflite")
+
+
+def test_numbers_that_float32_holds_stay_float32(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = "".join(
+        f"{300 + a:.2f},{float(b)!r},{c},0.5\n" for a, b, c in zip(*rng.normal(size=(2, 500)), range(500), strict=False)
+    )
+    data = load("csv", "linear", data_file=str(table(tmp_path, f"a,b,c,y\n{rows}")), task="regression")
+    assert data.facts.dtype == "float32"
+
+
+def test_data_sets_of_an_older_run_are_told_from_others_by_more_than_rounding() -> None:
+    facts = Facts(kind="numbers", shape=(1,), train=3, held_out=0, mean=(3.0,), deviation=(1.0,), notes=("a",))
+    fitting.same(replace(facts, mean=(3.0000002,), notes=("b",)), facts, Path("run"))
+    with pytest.raises(UserError, match=r"the data of run run have changed: mean was \(3.0,\) and is \(3.1,\)"):
+        fitting.same(replace(facts, mean=(3.1,)), facts, Path("run"))
 
 
 # ---- images and records
@@ -343,6 +476,12 @@ def test_a_text_that_cannot_be_learned_is_told(content: bytes, sentence: str, tm
     (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         load("text", "lstm", data_file=str(tmp_path / "t.txt"))
+
+
+def test_a_byte_order_mark_is_no_character(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("ab" * 60, encoding="utf-8-sig")
+    data = load("text", "lstm", data_file=str(tmp_path / "t.txt"), length=5)
+    assert data.facts.vocabulary == "ab"
 
 
 def test_letters_are_made_small_if_asked(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.custom import Linear
+from rlkit.errors import UserError
 from rlkit.facts import Facts
 from rlkit.networks import (
     EMBEDDING,
@@ -123,6 +124,14 @@ class Portable:
 
         return tf.function(call, input_signature=specs, autograph=False)
 
+    def require_float32(self, name: str) -> None:
+        """UserError for a model of float64 inputs, which not every format has."""
+        if any(spec.dtype == tf.float64 for spec in self.inputs.values()):
+            raise UserError(
+                f"the {name} has inputs of 32 bits only, and this table has numbers that float32 does not tell apart: "
+                "savedmodel, keras, h5 and onnx keep them"
+            )
+
     def module(self) -> tf.Module:
         """What holds the variables, as TensorFlow's own: a module that held Keras' would be written broken."""
         module = tf.Module()
@@ -183,7 +192,7 @@ def of_supervised(network: keras.Model, facts: Facts) -> Portable:
     Numbers leave in the unit that the targets had.
     """
     image, text = facts.kind == "classes" and len(facts.shape) == 3, facts.kind == "text"
-    dtype = tf.uint8 if image else tf.int32 if text else tf.float32
+    dtype = tf.uint8 if image else tf.int32 if text else tf.as_dtype(facts.dtype)
     shape = (None,) if text else facts.shape
     inputs = keras.Input(shape, dtype=dtype.name, name="inputs")
     x = keras.layers.Rescaling(1 / 255, name="pixels")(inputs) if image else inputs
@@ -205,17 +214,7 @@ def of_supervised(network: keras.Model, facts: Facts) -> Portable:
 
 def plain(network: keras.Model) -> keras.Model:
     """The same model of layers and operations that Keras itself has, so that a file of it needs no rlkit."""
-    own = (
-        Dueling
-        | OneHot
-        | NarrowDense
-        | PatchConv2D
-        | Expectation
-        | FractionEmbedding
-        | MidpointMean
-        | Linear
-        | keras.layers.Normalization
-    )
+    own = Dueling | OneHot | NarrowDense | PatchConv2D | Expectation | FractionEmbedding | MidpointMean | Linear
     if not any(isinstance(layer, own) for layer in network.layers):
         return network
 
@@ -252,9 +251,4 @@ def _called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # 
     if isinstance(layer, OneHot):
         codes = keras.ops.cast(inputs[0], "int32")
         return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
-    if isinstance(layer, keras.layers.Normalization):  # whose mean is no constant in a graph
-        mean, deviation = (np.ravel(part).astype(float).tolist() for part in (layer.mean, np.sqrt(layer.variance)))
-        middle = keras.layers.Rescaling(1.0, offset=[-value for value in mean], name=f"{layer.name}_mean")
-        scale = [1 / max(value, keras.config.epsilon()) for value in deviation]
-        return keras.layers.Rescaling(scale, name=f"{layer.name}_deviation")(middle(*inputs))
     return layer(*inputs, **options)

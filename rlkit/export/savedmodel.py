@@ -43,6 +43,8 @@ def _of_examples(portable: Portable) -> dict[str, Any]:
     if portable.values != "predictions" or not (portable.choice or portable.model.output_shape[1:] == (1,)):
         return {}
     spec = portable.inputs["inputs"]
+    if spec.dtype == tf.float64:  # which an example does not hold
+        return {}
     stored = tf.int64 if spec.dtype.is_integer else tf.float32
     features = {"inputs": tf.io.FixedLenFeature(spec.shape[1:], stored)}
     labels = tf.constant(portable.labels)

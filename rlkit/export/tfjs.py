@@ -40,6 +40,7 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
     Raises:
         UserError: there is no Node.js, the converter cannot be had, or it refuses the model.
     """
+    portable.require_float32("tfjs")
     _node()
     if portable.recurs:  # TensorFlow.js does not get through Keras' loop over a sequence
         portable = portable.unrolled()

@@ -29,6 +29,7 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
 
 def convert(portable: Portable, path: Path, settings: Settings) -> None:
     """As `write`, to a path."""
+    portable.require_float32("tflite")
     quantize = settings.quantize
     if quantize == "int8" and portable.recurs:  # on whose loop the converter crashes
         portable = portable.unrolled()
