@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rlkit import envs, rendering
@@ -10,6 +11,7 @@ from rlkit.config import Argument
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, evaluate
 from rlkit.litert import LiteRTPolicy
+from rlkit.seeding import run_evaluation_seed
 from rlkit.vector import make_vector
 
 MOST_ENVS = 20
@@ -17,7 +19,7 @@ MOST_ENVS = 20
 
 
 def play(file: Path, env: str, env_args: Mapping[str, Argument], episodes: int, seed: int) -> Evaluation:
-    """Play episodes with the policy of a .tflite; the ones that `rlkit evaluate` plays with the same seed.
+    """Play episodes with the policy of a .tflite: those that `rlkit evaluate` plays with a run of training seed 0.
 
     Args:
         file: written by ``rlkit export RUN --to tflite``.
@@ -37,7 +39,7 @@ def play(file: Path, env: str, env_args: Mapping[str, Argument], episodes: int, 
         shape = vector.single_observation_space.shape
         if shape != policy.shape:
             raise UserError(f"{file} takes observations of the shape {policy.shape}, and those of {env} have {shape}")
-        return evaluate(policy, vector, episodes, seed)
+        return replace(evaluate(policy, vector, episodes, run_evaluation_seed(seed, 0)), seed=seed)
     finally:
         vector.close()
 
@@ -48,4 +50,5 @@ def film(file: Path, env: str, env_args: Mapping[str, Argument], seed: int, path
     Raises:
         UserError: as `rendering.record`.
     """
-    rendering.record(LiteRTPolicy(file), envs.find(env), env_args, path, seed=seed)
+    mixed = run_evaluation_seed(seed, 0)
+    rendering.record(LiteRTPolicy(file), envs.find(env), env_args, path, seed=mixed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ from rlkit.recurrent_loop import RecurrentLoop
 from rlkit.replay import Replay, size_text
 from rlkit.rollout import RolloutLoop, RolloutProgram
 from rlkit.run import AnyRun, RunDirectory
+from rlkit.seeding import run_evaluation_seed
 from rlkit.sequences import SequenceReplay
 from rlkit.simulation import Simulator, simulator
 from rlkit.tabular_loop import TabularLoop
@@ -136,15 +139,17 @@ class Run(AnyRun):
         checkpoint: str = "best",
         runtime: str = "tensorflow",
         epsilon: float = 0.0,
+        say: Say = silent,
     ) -> Evaluation:
         """Episodes on seeds that training never used; also saved as evaluation.json in the run.
 
         Args:
             episodes: how many.
-            seed: of the evaluation.
+            seed: of the evaluation; runs of different training seeds play different episodes by it.
             checkpoint: "best", "last" or a step's number.
             runtime: one of "tensorflow", "litert".
             epsilon: share of actions that are uniform in place of greedy ones, in [0, 1].
+            say: told now and then how far it has come.
 
         Raises:
             UserError: there is no such checkpoint, or it is damaged.
@@ -154,13 +159,32 @@ class Run(AnyRun):
         vector = make_vector(envs.find(self.config.env), self.config.env_args, num_envs, "resettable")
         try:
             with configure(self.config):
-                result = evaluate(policy, vector, episodes, seed, epsilon=epsilon, step=step)
+                mixed, watch = run_evaluation_seed(seed, self.config.seed), watching(episodes, say)
+                result = evaluate(policy, vector, episodes, mixed, epsilon=epsilon, watch=watch)
+                result = dataclasses.replace(result, seed=seed, step=step)
         finally:
             vector.close()
         with contextlib.suppress(OSError):  # a run that cannot be written to can still be evaluated
             text = json.dumps({"checkpoint": checkpoint, **result.to_dict()})
             run.replace_text(self.path / "evaluation.json", text + "\n")
         return result
+
+
+WATCHED = 5.0
+"""Seconds between two words on how far an evaluation has come."""
+
+
+def watching(episodes: int, say: Say) -> Callable[[int, int], None]:
+    """A function of the episodes that have ended and each env's steps, which says now and then how far they are."""
+    told = time.monotonic()
+
+    def watch(ended: int, steps: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= WATCHED:
+            told = time.monotonic()
+            say(f"evaluation: {ended:,} of {episodes:,} episodes have ended, after {steps:,} steps of each env")
+
+    return watch
 
 
 def train(
@@ -554,4 +578,4 @@ class _Session(contextlib.ExitStack):
         vector = make_vector(envs.find(c.env), c.env_args, num_envs, "resettable")
         self.callback(vector.close)
         policy = compile_policy(self.agents[0], vector.single_observation_space, num_envs)
-        return lambda step: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=step, step=step)
+        return lambda occasion: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=occasion)

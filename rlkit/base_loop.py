@@ -58,7 +58,7 @@ class Loop:
         self.step = self.episode = 0
         self.seconds = 0.0
         self.best: float | None = None
-        self.saved_at = -1
+        self.saved_at = self.evaluated_at = -1
         self.profiler: RoundObserver | None = None
         self._clock_start = time.monotonic()
         self.interrupted = False
@@ -118,11 +118,11 @@ class Loop:
         """What fell due since a step; how the run has ended, if it has."""
         if self._due(self.config.log_interval, before):
             self._log()
-        if self._due(self.config.eval_interval, before) and (ended := self._evaluate()):
+        if self._due(self.config.eval_interval, before) and (ended := self._evaluate_now()):
             return ended
         if self._due(self.config.checkpoint_interval, before):
             self.save()
-        return "interrupted" if self.interrupted else None
+        return "interrupted" if self.interrupted and self.step < self.config.steps else None
 
     def _due(self, interval: int, before: int) -> bool:
         return interval > 0 and self.step // interval > before // interval
@@ -133,11 +133,19 @@ class Loop:
         for observer in self.observers:
             observer.row(self.step, row, time.monotonic() - self._clock_start)
 
+    def _evaluate_now(self) -> str | None:
+        self.evaluated_at = self.step
+        return self._evaluate()
+
     def _evaluate(self) -> str | None:
         """Evaluate and keep the best; how the run ends by it, if it does."""
         raise NotImplementedError
 
     def finish(self, status: str) -> str:
+        """Evaluate what a finished run ends with, if that was not done yet, and save."""
+        unknown = self.config.eval_interval and self.evaluated_at != self.step
+        if status == "finished" and unknown and not self.interrupted:
+            status = self._evaluate_now() or status
         if self.saved_at != self.step:
             self.save()
         return status

@@ -178,13 +178,16 @@ class Program:
 
     @cached_property
     def play_function(self) -> Any:  # noqa: ANN401 - a tf.function has no type
-        """Greedy episodes of an agent's state, by a seed and an occasion: returns and lengths, [E]."""
+        """Greedy episodes of an agent's state, by a seed and an occasion.
+
+        It returns their returns and lengths, and which of them have not ended by `limit` or `LONGEST`; [E] each.
+        """
         episodes, limit = self.config.eval_episodes, self.limit or LONGEST
         env, shape = self.env, [episodes, self.env.initial_draws + self.env.transition_draws]
         none = Clock(tf.zeros([], tf.int64), tf.zeros([], tf.int64))
 
         @tf.function(jit_compile=True, autograph=False)
-        def play(variables: State, seed: tf.Tensor, occasion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def play(variables: State, seed: tf.Tensor, occasion: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             self.traces += 1
             agent = tf.nest.map_structure(tf.convert_to_tensor, variables)
 
@@ -207,10 +210,10 @@ class Program:
             state = env.initial(bits(tf.constant(0))[:, : env.initial_draws])
             counts = tf.zeros([episodes], tf.int32)
             start = (tf.constant(0), state, tf.fill([episodes], True), tf.zeros([episodes]), counts)
-            *_, returns, lengths = tf.while_loop(
+            *_, playing, returns, lengths = tf.while_loop(
                 lambda time, _state, playing, *_: (time < limit) & tf.reduce_any(playing), body, start
             )
-            return returns, lengths
+            return returns, lengths, playing
 
         return play.get_concrete_function(self.begin(self.agent).agent, SCALAR, SCALAR)
 
@@ -367,11 +370,14 @@ class CompiledLoop(AgentLoop):
         if not math.isfinite(loss := float(self.variables.measured.numpy()[0])):
             raise self._diverged(loss)
 
-    def _greedy(self, step: int) -> Evaluation:
+    def _greedy(self, occasion: int) -> Evaluation:
         """Greedy episodes of the agent as it is now."""
-        played = self.program.play_function(self.variables.agent, self._seeds[0], tf.constant(np.array(step)))
-        returns, lengths = (part.numpy() for part in played)
-        return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), self.config.seed, step)
+        played = self.program.play_function(self.variables.agent, self._seeds[0], tf.constant(np.array(occasion)))
+        returns, lengths, playing = (part.numpy() for part in played)
+        cut = 0 if self.program.limit else int(playing.sum())
+        return Evaluation(
+            tuple(map(float, returns)), tuple(map(int, lengths)), self.config.seed, step=self.step, cut=cut
+        )
 
     def _row(self) -> dict[str, float | None]:
         counts, sums = self.variables.counts.numpy(), (self.variables.ended, self.variables.measured)

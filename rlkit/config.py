@@ -110,7 +110,17 @@ class TrainConfig(Config):
     )
     steps: int = option(100_000, "Env steps to train for.", low=1)
     eval_episodes: int = option(20, "Episodes of an evaluation.", low=1, group="logging")
-    target_return: float | None = option(None, "Stop once an evaluation's mean return reaches this.", group="logging")
+    target_return: float | None = option(
+        None,
+        "Stop once an evaluation's mean return reaches this, and that of as many fresh episodes too.",
+        group="logging",
+    )
+    final_episodes: int = option(
+        100,
+        "Fresh episodes in which the best and the last agent are compared after training; 0: none.",
+        low=0,
+        group="logging",
+    )
     jit: bool = option(True, "Compile acting and learning with XLA.", group="agent")
 
 

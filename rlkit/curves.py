@@ -8,12 +8,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlkit.errors import UserError, unknown
+from rlkit.intervals import interval
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, METRICS
 from rlkit.run import RunDirectory
 
@@ -41,6 +41,7 @@ SAME = {
     "target_return",
     "eval_interval",
     "eval_episodes",
+    "final_episodes",
     "log_interval",
     "checkpoint_interval",
     "keep_checkpoints",
@@ -53,6 +54,9 @@ SAME = {
 
 NAMED = 3
 """Most fields that a label names."""
+
+BANDED = 3
+"""Fewest seeds whose interval is worth a band: that of two is nine times as wide as they are apart."""
 
 POINTS = 500
 """Most points of a mean."""
@@ -99,7 +103,7 @@ def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation"
     to the end of the longest run of its group. All other runs count as far as they came, and the mean ends where
     the first of them does. Runs without any value are left out.
 
-    The interval is Student's t over seeds, mean ± t(0.975, n - 1) s / √n.
+    The interval is that of `rlkit.intervals.interval` over seeds.
 
     Args:
         runs: in the order in which their groups come.
@@ -163,33 +167,10 @@ def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str) -> Group:
         grid = np.linspace(first, last, POINTS)
     values = np.array([np.interp(grid, c.x, c.y) for c in curves.values()])
     held = min((ends[seed] for seed in solved if ends[seed] < last), default=np.inf)
-    mean, low, high = interval(values)
+    mean, (low, high) = values.mean(axis=0), interval(values)
+    if len(runs) < BANDED:
+        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
     return Group(runs[0].env, label, curves, Curve(grid, mean), low, high, runs[0].verb, held)
-
-
-def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of [N, T] over N, and the ends of its 95% interval by Student's t, NaN for N < 3; each [T]."""
-    n, mean = len(values), values.mean(axis=0)
-    if n < 3:
-        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = t_quantile(n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return mean, mean - half, mean + half
-
-
-def t_quantile(freedom: int, probability: float = 0.975) -> float:
-    """Quantile of Student's t, to 1% from two degrees of freedom on.
-
-    Cornish and Fisher's expansion, Abramowitz and Stegun 1964, equation 26.7.5.
-    """
-    z: float = NormalDist().inv_cdf(probability)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return float(sum(term / freedom**power for power, term in enumerate(terms)))
 
 
 def _experiment(run: RunDirectory) -> str:

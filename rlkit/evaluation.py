@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +13,9 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from rlkit.errors import UserError
+from rlkit.intervals import interval, mean_texts
 from rlkit.seeding import Purpose, evaluation_seed, generator
+from rlkit.vector import time_limit
 
 LONGEST = 10_000
 """Steps after which an episode counts as it is, where the env has no time limit: a greedy policy can go on for ever."""
@@ -42,15 +45,17 @@ def begin(policy: Policy, fresh: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The returns of some episodes. The interval is for the mean, 95%, by the percentile bootstrap."""
+    """The returns of some episodes."""
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     seed: int
-    step: int
+    step: int = 0
     """Training step of the agent."""
     epsilon: float = 0.0
     """Share of actions that were uniform in place of the policy's."""
+    cut: int = 0
+    """How many episodes would have gone on, but were cut off after `LONGEST` steps, as the env has no time limit."""
 
     @property
     def mean(self) -> float:
@@ -63,32 +68,34 @@ class Evaluation:
         return float(np.std(self.returns))
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95% bootstrap interval of the mean return (Efron 1979)."""
-        low, high = bootstrap_interval(np.array(self.returns))
-        return low, high
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the mean return by Student's t; None for one episode, which has none."""
+        low, high = map(float, interval(np.array(self.returns)))
+        return None if math.isnan(low) else (low, high)
+
+    @property
+    def text(self) -> str:
+        """The mean, its interval, and how many episodes were cut off, in words."""
+        mean, known = mean_texts(np.array(self.returns))
+        episodes = "1 episode" if len(self.returns) == 1 else f"{len(self.returns)} episodes"
+        cut = f", {self.cut} of them cut off after {LONGEST:,} steps" if self.cut else ""
+        return f"mean return {mean} over {episodes}, {known}{cut}"
 
     def to_dict(self) -> dict[str, Any]:
         """As ``rlkit evaluate --json`` prints it."""
         return {
             "mean": self.mean,
             "std": self.std,
-            "interval": list(self.interval),
+            "interval": self.interval and list(self.interval),
             "episodes": len(self.returns),
+            "cut": self.cut,
+            "cut_after": LONGEST if self.cut else None,
             "returns": list(self.returns),
             "lengths": list(self.lengths),
             "seed": self.seed,
             "step": self.step,
             "epsilon": self.epsilon,
         }
-
-
-def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of the means of resamples; the same for the same values."""
-    rng, n = generator(0, Purpose.BOOTSTRAP), len(values)
-    means = [values[rng.integers(n, size=n)].mean() for _ in range(resamples)]  # one at a time: n may be large
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def evaluate(
@@ -99,11 +106,11 @@ def evaluate(
     *,
     epsilon: float = 0.0,
     occasion: int = 0,
-    step: int = 0,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Play episodes, each on a seed of its own, so that the result does not depend on how many run at once.
 
-    Where the env has no time limit, an episode is cut off after `LONGEST` steps.
+    Where the env has no time limit, an episode is cut off after `LONGEST` steps, and counted in `Evaluation.cut`.
 
     Args:
         policy: from N observations to N actions.
@@ -112,14 +119,14 @@ def evaluate(
         seed: of the evaluation.
         epsilon: share of actions that are uniform in place of the policy's, in [0, 1]; a discrete action space.
         occasion: tells evaluations with the same seed apart.
-        step: training step of the agent, for the record.
+        watch: told after each step how many episodes have ended, and how many steps each env has made.
     """
     n = envs.num_envs
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     playing = np.arange(n)  # episode that each env plays; those from `episodes` on are not counted
-    started, left = n, episodes
+    started, left, cut, steps = n, episodes, 0, 0
     seeds: list[int | None] = [evaluation_seed(seed, int(e), occasion) for e in playing]
-    limited = envs.spec is not None and envs.spec.max_episode_steps is not None
+    longest = np.iinfo(np.int64).max if time_limit(envs) else LONGEST
     played = np.zeros(n, np.int64)
     randoms = [generator(seed, Purpose.EVALUATION_ACTIONS, occasion, e) for e in range(n)]
     observation, _ = envs.reset(seed=seeds)  # type: ignore[arg-type]
@@ -132,10 +139,12 @@ def evaluate(
         counted = playing < episodes
         returns[playing[counted]] += reward[counted]
         lengths[playing[counted]] += 1
-        ended = np.asarray(terminated | truncated)
         played += 1
-        if not limited:
-            ended = ended | (played >= LONGEST)
+        ended = np.asarray(terminated | truncated)
+        over = ~ended & (played >= longest)
+        if over.any():
+            cut += int((over & counted).sum())
+            ended = ended | over
         if ended.any():
             played[ended] = 0
             left -= int((ended & counted).sum())
@@ -149,7 +158,10 @@ def evaluate(
             ]
             observation, _ = envs.reset(seed=seeds, options={"reset_mask": ended})  # type: ignore[arg-type]
             begin(policy, ended)
-    return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, step, epsilon)
+        steps += 1
+        if watch:
+            watch(episodes - left, steps)
+    return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), seed, epsilon=epsilon, cut=cut)
 
 
 def _strayed(

@@ -25,7 +25,7 @@ from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
 from rlkit.recurrent import RecurrentActor, RecurrentAgent
 from rlkit.replay import Replay
-from rlkit.seeding import Purpose
+from rlkit.seeding import CONFIRMATION, Purpose
 from rlkit.vector import Arrays, Environments, Step
 
 COUNT = tf.TensorSpec([], tf.int64)
@@ -140,7 +140,7 @@ class AgentLoop(Loop):
     Args:
         agent: what learns.
         checkpointer: where to save.
-        evaluate: greedy episodes at a step, or None for no evaluations.
+        evaluate: greedy episodes by an occasion, other ones for each, or None for no evaluations.
         observers: see metrics and evaluations.
     """
 
@@ -158,21 +158,29 @@ class AgentLoop(Loop):
         self.regret: Callable[[], float] | None = None
 
     def _evaluate(self) -> str | None:
-        """Evaluate, keep the best agent; "solved" if the target return was reached."""
+        """Evaluate, keep the best agent; "solved" if the target return was reached, and again in fresh episodes.
+
+        An evaluation that reaches the target may just have been lucky, the more so the more of them there are. So
+        others, which nothing was chosen by, are to confirm it; where they do not, the agent counts with both.
+        """
         if self.evaluate is None:
             return None
-        evaluation = self.evaluate(self.step)
-        better = self.best is None or evaluation.mean >= self.best
+        evaluation, target = self.evaluate(self.step), self.config.target_return
+        score, confirmation, solved = evaluation.mean, None, False
+        if target is not None and score >= target:
+            confirmation = self.evaluate(self.step + CONFIRMATION).mean
+            score, solved = (score + confirmation) / 2, confirmation >= target
+        better = solved or self.best is None or score >= self.best
         if better or self.regret:
             self._publish()
         regret = self.regret() if self.regret else None
         for observer in self.observers:
-            observer.evaluation(self.step, {"mean": evaluation.mean, "regret": regret}, evaluation.returns)
+            values = {"mean": evaluation.mean, "regret": regret, "confirmation": confirmation}
+            observer.evaluation(self.step, values, evaluation.returns)
         if better:
-            self.best = evaluation.mean
+            self.best = score
             self.checkpointer.keep_best(self.step)
-        target = self.config.target_return
-        return "solved" if target is not None and evaluation.mean >= target else None
+        return "solved" if solved else None
 
 
 class SteppingLoop(AgentLoop):

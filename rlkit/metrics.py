@@ -46,6 +46,9 @@ class CsvFile:
         self.path, self.columns = path, columns
         if not path.exists() or not path.stat().st_size:
             self._append(columns)
+        else:  # a resumed run's: an earlier version may have had fewer columns
+            with path.open(encoding="utf-8", newline="") as file:
+                self.columns = next(csv.reader(file))
 
     def write(self, values: Sequence[str]) -> None:
         """Append a row, at once on disk."""
@@ -88,8 +91,9 @@ METRICS = (
 )
 """Columns of metrics.csv. Return and length are means over the episodes that ended since the row before."""
 
-EVALUATIONS = ("step", "mean", "regret", "returns")
-"""Columns of evaluations.csv. Regret: what the greedy policy loses on the optimal one, where the model is known."""
+EVALUATIONS = ("step", "mean", "regret", "returns", "confirmation")
+"""Columns of evaluations.csv. Regret: what the greedy policy loses on the optimal one, where the model is known.
+Confirmation: where the mean reached the target return, that of as many fresh episodes."""
 
 FIT_METRICS = ("step", "epoch", "loss", "accuracy", "gradient_norm", "learning_rate")
 """Columns of a supervised run's metrics.csv: means over the updates since the row before, each measured before it."""
@@ -157,7 +161,7 @@ class TensorBoardObserver:
 SHOWN = ("episode_return", "epsilon", "accuracy", "loss")
 """Metrics that a progress bar has room for, the most telling first."""
 
-LABELS = {"episode_return": "return", "mean": "eval", "regret": "regret"}
+LABELS = {"episode_return": "return", "mean": "eval", "regret": "regret", "confirmation": "again"}
 """What a progress bar calls a metric or a value of an evaluation, where not by its name."""
 
 
@@ -216,7 +220,7 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
     def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
         del returns
         known = {name: value for name, value in values.items() if value is not None}
-        self._said |= {
+        self._said = {name: text for name, text in self._said.items() if not name.startswith("eval ")} | {
             f"eval {name}": f"{LABELS.get(name, f'test {name}')} {value:.4g}" for name, value in known.items()
         }
         self._show(step, None)

@@ -18,11 +18,11 @@ from gymnasium.envs.registration import EnvSpec
 
 from rlkit.config import Argument
 from rlkit.errors import UserError
-from rlkit.evaluation import Policy, begin
+from rlkit.evaluation import LONGEST, Policy, begin
 from rlkit.files import check_output
 from rlkit.panel import Panel, font, views
 from rlkit.seeding import evaluation_seed
-from rlkit.vector import name_of
+from rlkit.vector import name_of, time_limit
 from rlkit.video import FASTEST, Picture, ffmpeg, write_video
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class View:
     width: int | None = None
     """Pixels of the picture's width; None for the env's own."""
 
-    max_steps: int = 10_000
-    """Where an episode is cut that does not end by itself."""
+    max_steps: int | None = None
+    """Where an episode is cut that does not end by itself; None for `LONGEST` where the env has no time limit."""
 
     values: Callable[[np.ndarray], np.ndarray] | None = None
     """From one observation, [1, ...], to the values of its actions, [1, A], to be drawn beside the screen with what
@@ -66,6 +66,15 @@ class Rollout:
 
     frames: int
     """Different pictures: a gif, or an env of over 60 steps a second, shows only some of the steps."""
+
+    cut: int = 0
+    """How many episodes would have gone on, but were cut off."""
+
+    @property
+    def text(self) -> str:
+        """The returns, and how many are of episodes that were cut off."""
+        cut = f"; {self.cut} of {len(self.returns)} cut off after {max(self.lengths):,} steps" if self.cut else ""
+        return ", ".join(f"{r:g}" for r in self.returns) + cut
 
 
 def record(
@@ -159,12 +168,13 @@ def check(path: Path | None, *, human: bool = False) -> None:
 
 
 class _Moment(NamedTuple):
-    """Where a rollout is: the episode from 1, its steps and return so far, and whether it ends here."""
+    """Where a rollout is: the episode from 1, its steps and return so far, whether it ends here, and by a cut."""
 
     episode: int
     step: int
     total: float
     ended: bool
+    cut: bool = False
 
 
 class _Playback:
@@ -173,6 +183,7 @@ class _Playback:
     def __init__(self, env: gymnasium.Env[Any, Any], policy: Policy, seed: int, episodes: int, view: View) -> None:
         self._env, self._policy, self._view = env, policy, view
         self._seed, self._episodes = seed, episodes
+        self._longest = self._view.max_steps or (math.inf if time_limit(env) else LONGEST)
         self.fps = float(view.fps or env.metadata.get("render_fps") or 30)
         self.stride = 1
         self._ends: list[_Moment] = []
@@ -183,7 +194,7 @@ class _Playback:
     def rollout(self, path: Path | None) -> Rollout:
         """What has been played."""
         returns, lengths = tuple(end.total for end in self._ends), tuple(end.step for end in self._ends)
-        return Rollout(path, returns, lengths, self._frames)
+        return Rollout(path, returns, lengths, self._frames, sum(end.cut for end in self._ends))
 
     def pictures(self) -> Generator[Picture]:
         """Captioned pictures of every `stride`-th step, the first and the last of each episode among them."""
@@ -225,8 +236,9 @@ class _Playback:
                     observation, reward, terminated, truncated, _ = self._env.step(action)
                     self._observation = np.asarray(observation)
                     step = moment.step + 1
-                    ended = terminated or truncated or step >= self._view.max_steps
-                    moment = _Moment(episode + 1, step, moment.total + float(reward), bool(ended))
+                    ended = bool(terminated or truncated)
+                    cut = not ended and step >= self._longest
+                    moment = _Moment(episode + 1, step, moment.total + float(reward), ended or cut, cut)
                     yield moment
             finally:
                 self._ends.append(moment)

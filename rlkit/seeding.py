@@ -2,7 +2,7 @@
 
 So the same seed gives the same run, and a resumed run draws what the uninterrupted one would have drawn.
 Two counter-based families serve this: TensorFlow's stateless Philox ops inside compiled programs, and NumPy's
-Philox generator for the host's own rare draws (env seeds, bootstrap). Salmon et al. 2011, "Parallel random
+Philox generator for the host's own rare draws (env seeds, say). Salmon et al. 2011, "Parallel random
 numbers: as easy as 1, 2, 3".
 """
 
@@ -14,14 +14,13 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a draw is for. Appending is safe; changing a number changes every run."""
+    """What a draw is for. Appending is safe; changing a number changes every run. 5 is not used any more."""
 
     PARAMETERS = 0
     EXPLORATION = 1
     REPLAY = 2
     TRAINING_ENV = 3
     EVALUATION_ENV = 4
-    BOOTSTRAP = 5
     ACTIONS = 6
     TRIANGLE = 7
     GARNET = 8
@@ -63,7 +62,25 @@ def env_seed(seed: int, env: int, episode: int) -> int:
 def evaluation_seed(seed: int, episode: int, occasion: int = 0) -> int:
     """Seed of an evaluation episode, in [2**30, 2**31): never one that training uses.
 
-    `occasion` tells evaluations of one run apart: 0 is the command's, a training step's is that step.
+    `occasion` tells evaluations of one run apart: 0 is the command's, a training step's is that step, and that of the
+    episodes that confirm what they found is `CONFIRMATION` more.
     """
     draw = generator(seed, Purpose.EVALUATION_ENV, occasion, episode).integers(_ENV_SEEDS)
     return _ENV_SEEDS + int(draw)
+
+
+CONFIRMATION = 2**40
+"""What is added to an evaluation's occasion for that of the episodes which confirm it: no run has as many steps."""
+
+
+def run_evaluation_seed(seed: int, run_seed: int) -> int:
+    """Seed of a command's evaluation of a run; another one for each pair.
+
+    Runs of different training seeds are judged on different episodes, so that their spread holds the error which is
+    due to the choice of the episodes.
+
+    Args:
+        seed: the command's.
+        run_seed: that the run was trained with, below 2^31; 0 where it is not known.
+    """
+    return seed * 2**31 + run_seed

@@ -151,8 +151,6 @@ class TabularLoop(AgentLoop):
     def finish(self, status: str) -> str:
         if self.agent.complete:
             self._log()
-            if self.config.eval_interval:
-                self._evaluate()
         return super().finish(status)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:

@@ -101,6 +101,24 @@ def spec_of(env: str | EnvSpec) -> EnvSpec:
     return gymnasium.spec(env.rpartition(":")[2]) if isinstance(env, str) else env
 
 
+def time_limit(envs: VectorEnv | gymnasium.Env[Any, Any]) -> int | None:
+    """Steps after which an env is truncated, however its copies are run; None where nothing of it says so.
+
+    Specs and wrappers are asked: Gymnasium's SyncVectorEnv has no spec, and a wrapper by itself none either.
+    """
+    one: Any = envs
+    if isinstance(envs, VectorEnv):
+        inner: Any = envs.unwrapped
+        one = next(iter(getattr(inner, "envs", ())), getattr(inner, "env", None))
+    specs = [part.spec for part in (envs, one) if part is not None]
+    limits = [spec.max_episode_steps for spec in specs if spec is not None]
+    while isinstance(one, gymnasium.Wrapper):
+        if isinstance(one, TimeLimit):
+            limits.append(one._max_episode_steps)
+        one = one.env
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
     """Make an env, and in a worker's process leave Ctrl-C, which a terminal sends to all, to the parent."""
     if multiprocessing.parent_process() is not None:

@@ -742,10 +742,12 @@ def test_train_as_json_is_one_object(trained: tuple[Path, Said]) -> None:
     path, said = trained
     assert said.out.count("\n") == 1
     found = json.loads(said.out)
-    assert set(found) == {"run", "seed", "status", "step", "seconds", "evaluation"}
+    assert set(found) == {"run", "seed", "status", "step", "seconds", "evaluation", "last"}
     assert (found["run"], found["seed"], found["status"], found["step"]) == (str(path), 0, "finished", 300)
     assert found["seconds"] > 0
-    assert len(found["evaluation"]["returns"]) == found["evaluation"]["episodes"] == 100
+    best, last = found["evaluation"], found["last"]
+    assert len(best["returns"]) == best["episodes"] == last["episodes"] == 100
+    assert (best["step"] in (150, 300), last["step"]) == (True, 300)
     first, loop, replay, disk = said.err.splitlines()
     assert first == "preset: none, the defaults"
     assert loop == "loop: compiled, env, replay and learner in one program"
@@ -768,6 +770,18 @@ def test_evaluate_as_json_is_one_object(computing: Command, copied: Path) -> Non
     assert computing("evaluate", copied.parent, "--episodes", 5, "--seed", 4, "--json", "--checkpoint", 300) == said
 
 
+def test_runs_of_other_training_seeds_are_judged_on_other_episodes(computing: Command, copied: Path) -> None:
+    def judged(seed: int) -> Any:
+        return json.loads(computing("evaluate", copied, "--episodes", 20, "--seed", seed, "--json").out)
+
+    first, config = judged(0), copied / "config.toml"
+    config.write_text(config.read_text().replace("\nseed = 0\n", "\nseed = 1\n"))  # the same agent by another name
+    second = judged(0)
+    assert first["returns"] != second["returns"] != judged(1)["returns"]
+    assert second == judged(0)
+    assert (first["seed"], second["seed"]) == (0, 0)
+
+
 def test_evaluate_with_random_actions(computing: Command, copied: Path) -> None:
     greedy, same, random = (
         json.loads(computing("evaluate", copied, "--episodes", 20, "--json", "--epsilon", epsilon).out)
@@ -785,7 +799,7 @@ def test_evaluate_in_words(computing: Command, copied: Path) -> None:
     assert (said.code, said.err) == (0, "")
     assert re.fullmatch(
         rf"{re.escape(str(copied))}, best agent, of step (150|300)\n"
-        r"mean return [\d.]+ over 3 episodes, 95% interval [\d.]+ to [\d.]+\n"
+        r"mean return [\d.]+ over 3 episodes, (95% interval [\d.]+ to [\d.]+|all alike)\n"
         r"standard deviation [\d.]+, lowest [\d.]+, highest [\d.]+\n",
         said.out,
     )
@@ -799,15 +813,27 @@ def test_training_in_words_ends_with_what_to_try_next(computing: Command, tmp_pa
     results = [
         rf"{re.escape(str(path))}\n"
         rf"  seed {seed}: finished at step 300 after {number} s\n"
-        r"  best agent, of step 300, over 100 fresh episodes:\n"
-        rf"  mean return {number}, 95% interval {number} to {number}, standard deviation {number}\n"
+        rf"  best and last agent, of step 300, in fresh episodes: mean return {number} over 100 episodes, "
+        rf"95% interval {number} to {number}\n"
         for path, seed in ((first, 3), (second, 5))
     ]
-    together = rf"2 seeds: mean {number} \(95% interval {number} to {number}\), lowest {number}, highest {number}\n"
+    interval = rf"\(95% interval -?{number} to {number}\)"
+    together = rf"2 seeds, best agents: mean {number} {interval}, lowest {number}, highest {number}\n"
     following = re.escape(f"next: rlkit render '{second}'\n      rlkit plot '{first}' '{second}'\n")
     assert re.fullmatch("".join(results) + together + following, said.out), said.out
     assert said.err.startswith("preset: none, the defaults\nloop: compiled, ")
-    assert said.err.endswith(" of disk for each seed\n")
+    assert " of disk for each seed\n" in said.err
+
+
+def test_the_best_agent_and_the_last_are_told_side_by_side(computing: Command, tmp_path: Path) -> None:
+    often = ("--eval-interval", 100, "--eval-episodes", 1, "--final-episodes", 3, "--seed", 2)
+    said = computing(*CARTPOLE, *TINY, *often, "--run-dir", tmp_path)
+    assert said.code == 0, said.err
+    told = re.findall(r"  (best|last|best and last) agent, of step (\d+), in fresh .* over 3 episodes, ", said.out)
+    assert told[-1][1] == "300"
+    assert [name for name, _ in told] == (["best and last"] if len(told) == 1 else ["best", "last"])
+    said = computing(*CARTPOLE, *TINY, "--final-episodes", 0, "--run-dir", tmp_path, "--json")
+    assert (json.loads(said.out)["evaluation"], json.loads(said.out)["last"]) == (None, None)
 
 
 def test_resuming_goes_on_to_more_steps(computing: Command, copied: Path) -> None:

@@ -165,7 +165,9 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path: Path)
         np.testing.assert_array_equal(values, held(rest).fields[name], err_msg=name)
     before, after, all_of_them = (loop.observers[0] for loop in (half, rest, whole))
     assert before.rows + after.rows == all_of_them.rows  # type: ignore[attr-defined]
-    assert before.evaluations + after.evaluations == all_of_them.evaluations  # type: ignore[attr-defined]
+    *early, at_its_end = before.evaluations  # type: ignore[attr-defined]
+    assert early + after.evaluations == all_of_them.evaluations  # type: ignore[attr-defined]
+    assert [at_its_end[0], all_of_them.evaluations[-1][0]] == [1_024, 2_048]  # type: ignore[attr-defined]
 
 
 def test_each_of_several_seeds_ends_where_it_does_alone(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from functools import partial
 from typing import Any, ClassVar
 
 import gymnasium
@@ -11,11 +13,12 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from rlkit.errors import UserError
-from rlkit.evaluation import Evaluation, bootstrap_interval, evaluate
+from rlkit.evaluation import LONGEST, Evaluation, evaluate
 from rlkit.seeding import evaluation_seed
-from rlkit.vector import OneEnv
+from rlkit.vector import OneEnv, make_vector
 
 
 class Lottery(gymnasium.Env[np.ndarray, np.int64]):
@@ -77,12 +80,12 @@ def lotteries(num_envs: int) -> VectorEnv:
 @pytest.mark.parametrize("episodes", [1, 25])
 def test_each_episode_counts_once_in_order_however_many_run_at_once(num_envs: int, episodes: int) -> None:
     envs = lotteries(num_envs)
-    result = evaluate(policy, envs, episodes, 7, occasion=500, step=500)
+    result = evaluate(policy, envs, episodes, 7, occasion=500)
     envs.close()
     returns, lengths = zip(*(expected(evaluation_seed(7, e, 500)) for e in range(episodes)), strict=True)
     np.testing.assert_allclose(result.returns, returns, rtol=1e-12)
     assert result.lengths == lengths
-    assert (result.seed, result.step) == (7, 500)
+    assert (result.seed, result.cut) == (7, 0)
     if episodes == 25:
         assert len(set(lengths)) > 4, "episodes end at different times"
 
@@ -198,51 +201,127 @@ def test_mean_and_deviation_worked_by_hand() -> None:
     assert result.std == pytest.approx(3.5**0.5, rel=1e-15)
 
 
-def test_the_interval_of_few_returns_worked_by_hand() -> None:
-    assert evaluation(5.0).interval == (5.0, 5.0)
+def test_the_interval_is_students() -> None:
+    # s = 2.1602, t(0.975, 3) = 3.1824, so 3 -+ 3.4374
+    assert evaluation(1.0, 2.0, 3.0, 6.0).interval == pytest.approx((-0.4374, 6.4374), abs=1e-4)
     assert evaluation(5.0, 5.0, 5.0).interval == (5.0, 5.0)
-    # Resamples of (0, 1): both 0 with probability 1/4, both 1 with 1/4, so both percentiles are extremes.
-    assert evaluation(0.0, 1.0).interval == (0.0, 1.0)
-    # Resamples of five zeros and a one hold none, one, two, three ones with the binomial probabilities of 6
-    # and 1/6: 33.5%, 40.2%, 20.1%, 5.4%. Summed: 33.5%, 73.7%, 93.8%, 99.1%. So 2.5% is at 0, 97.5% at 3.
-    assert evaluation(0.0, 0.0, 0.0, 0.0, 0.0, 1.0).interval == (0.0, 0.5)
+    assert evaluation(5.0).interval is None
 
 
-def test_the_interval_of_many_returns_is_that_of_the_normal_distribution() -> None:
-    values = np.random.default_rng(0).normal(100, 15, size=400)
-    low, high = evaluation(*values.tolist()).interval
-    error = 1.96 * values.std() / np.sqrt(400)
-    # 10,000 resamples leave a percentile uncertain by 0.027 standard errors: 0.12 is more than four of those.
-    assert low == pytest.approx(values.mean() - error, abs=0.12 * error / 1.96)
-    assert high == pytest.approx(values.mean() + error, abs=0.12 * error / 1.96)
+def test_an_evaluation_in_words() -> None:
+    assert evaluation(490.0, 500.0, 500.0).text == "mean return 496.7 over 3 episodes, 95% interval 482.3 to 511.0"
+    assert evaluation(5.0).text == "mean return 5.000 over 1 episode, no interval from one"
+    cut = dataclasses.replace(evaluation(8.0, 9.0), cut=2)
+    assert cut.text.endswith(", 2 of them cut off after 10,000 steps")
 
 
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    # The percentile bootstrap is a little narrow: it takes the standard deviation for known and with divisor
-    # n, so for 30 normal values it covers with probability P(|t_29| < 1.96 sqrt(29/30)) = 93.6%. Of 600
-    # intervals a share below 0.90 or above 0.97 has probability below 1e-3.
-    random = np.random.default_rng(1)
-    covered = [low < 0.0 < high for low, high in (bootstrap_interval(random.normal(size=30), 500) for _ in range(600))]
-    assert 0.90 < np.mean(covered) < 0.97
+class Patient(gymnasium.Env[np.ndarray, np.int64]):
+    """Pays 1 a step. Ends by itself after as many steps as its seed draws from below and above `LONGEST`."""
+
+    observation_space = spaces.Box(0, 1, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, lengths: tuple[int, ...] = (10**9,), render_mode: str | None = None) -> None:
+        self.lengths, self.render_mode = lengths, render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = int(self.np_random.choice(self.lengths))
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.left -= 1
+        return np.zeros(1, np.float32), 1.0, self.left == 0, False, {}
 
 
-def test_the_interval_is_the_same_for_the_same_values() -> None:
-    values = np.random.default_rng(2).normal(size=20)
-    assert bootstrap_interval(values) == bootstrap_interval(values.copy())
-    low, high = bootstrap_interval(values)
-    shifted = bootstrap_interval(2 * values + 5)
-    np.testing.assert_allclose(shifted, (2 * low + 5, 2 * high + 5))
+class PatientVector(SyncVectorEnv):
+    """A vector version of its own, whose episodes are reset from outside."""
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 - as its base class has it
+
+    def __init__(self, num_envs: int, max_episode_steps: int) -> None:
+        make = partial(Beyond, Patient(), max_episode_steps)
+        super().__init__([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+
+class Beyond(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A time limit that only the spec of the vector env tells."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], limit: int) -> None:
+        super().__init__(env)
+        self.limit, self.steps = limit, 0
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        self.steps = 0
+        return super().reset(**arguments)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, self.steps >= self.limit, info
+
+
+own, limit = f"{__name__}:Patient", LONGEST + 500
+gymnasium.register("test/sync-v0", own, max_episode_steps=limit)
+gymnasium.register("test/native-v0", own, max_episode_steps=limit, vector_entry_point=f"{own}Vector")
+gymnasium.register("test/argument-v0", own)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+@pytest.mark.parametrize("how", ["sync", "native", "argument", "wrapper"])
+def test_a_time_limit_above_the_cut_holds_however_the_env_is_run(how: str, num_envs: int) -> None:
+    if how == "wrapper":
+        one = partial(TimeLimit, Patient(), limit)
+        many = partial(SyncVectorEnv, [one] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        envs: VectorEnv = OneEnv(one) if num_envs == 1 else many()
+    else:
+        arguments = {"max_episode_steps": limit} if how == "argument" else {}
+        envs = make_vector(f"test/{how}-v0", arguments, num_envs, "resettable")
+    assert isinstance(envs, PatientVector) == (how == "native")
+    result = evaluate(lambda seen: np.zeros(len(seen), np.int32), envs, num_envs, 0)
+    envs.close()
+    assert result.returns == (limit,) * num_envs
+    assert result.cut == 0
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_episodes_that_are_cut_off_are_counted(num_envs: int) -> None:
+    choice = (3, LONGEST, LONGEST + 7)  # the second ends by itself, the third would have gone on
+    envs = make_vector("test/argument-v0", {"lengths": choice}, num_envs, "resettable")  # type: ignore[dict-item]
+    result = evaluate(lambda seen: np.zeros(len(seen), np.int32), envs, 5, 1)
+    envs.close()
+    drawn = [int(seeding.np_random(evaluation_seed(1, e))[0].choice(choice)) for e in range(5)]
+    assert set(drawn) == set(choice)
+    assert result.lengths == tuple(min(length, LONGEST) for length in drawn)
+    assert result.cut == drawn.count(LONGEST + 7)
+    told = result.to_dict()
+    assert (told["cut"], told["cut_after"]) == (result.cut, LONGEST)
+
+
+def test_whoever_watches_hears_how_far_it_has_come() -> None:
+    heard: list[tuple[int, int]] = []
+    envs = lotteries(4)
+    result = evaluate(policy, envs, 9, 0, watch=lambda ended, steps: heard.append((ended, steps)))
+    envs.close()
+    assert [steps for _, steps in heard] == list(range(1, len(heard) + 1))
+    ended = [ended for ended, _ in heard]
+    assert ended == sorted(ended)
+    assert ended[-1] == len(result.returns) == 9
 
 
 def test_json_has_plain_numbers_only() -> None:
     envs = lotteries(3)
-    result = evaluate(policy, envs, 10, 7, step=400)
+    result = dataclasses.replace(evaluate(policy, envs, 10, 7), step=400)
     envs.close()
     told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert list(told) == ["mean", "std", "interval", "episodes", "returns", "lengths", "seed", "step", "epsilon"]
+    names = "mean std interval episodes cut cut_after returns lengths seed step epsilon"
+    assert list(told) == names.split()
+    assert (told["cut"], told["cut_after"]) == (0, None)
     assert told["mean"] == pytest.approx(sum(told["returns"]) / 10, rel=1e-12)
     assert told["returns"] == list(result.returns)
     assert told["episodes"] == len(told["returns"]) == len(told["lengths"]) == 10
     assert told["interval"][0] < told["mean"] < told["interval"][1]
     assert (told["seed"], told["step"]) == (7, 400)
-    assert json.dumps(evaluation(5.0).to_dict(), allow_nan=False)
+    assert json.loads(json.dumps(evaluation(5.0).to_dict(), allow_nan=False))["interval"] is None

@@ -23,6 +23,7 @@ from rlkit.evaluation import Evaluation
 from rlkit.loop import HostLoop
 from rlkit.metrics import Row
 from rlkit.replay import Replay
+from rlkit.seeding import CONFIRMATION
 from rlkit.vector import Environments, OneEnv
 
 
@@ -227,6 +228,49 @@ def test_a_target_return_ends_the_run_and_saves(tmp_path: Path) -> None:
     assert loop.run() == "solved"
     assert loop.step == 200
     assert (tmp_path / "checkpoints/ckpt-200.index").exists()
+
+
+def test_a_target_that_fresh_episodes_do_not_confirm_is_not_reached(tmp_path: Path) -> None:
+    found = {100: 250.0, 100 + CONFIRMATION: 130.0, 200: 180.0, 300: 240.0, 300 + CONFIRMATION: 200.0, 400: 0.0}
+    seen: list[tuple[int, float | None, float | None]] = []
+
+    class Watch(Recorder):
+        def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
+            seen.append((step, values["mean"], values["confirmation"]))
+
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, lambda occasion: Evaluation((found[occasion],), (1,), 0), [Watch()],
+        steps=400, eval_interval=100, target_return=200.0, **SMALL,
+    )  # fmt: skip
+    assert loop.run() == "solved"
+    assert seen == [(100, 250.0, 130.0), (200, 180.0, None), (300, 240.0, 200.0)]
+    assert loop.best == 220.0, "of both evaluations"
+    assert [f.name for f in (tmp_path / "checkpoints/best").glob("*.index")] == ["ckpt-300.index"]
+
+
+def test_an_agent_that_was_lucky_once_counts_as_best_with_its_fresh_episodes_too(tmp_path: Path) -> None:
+    # 250 and 130 are 190 on average, less than the 195 that follow.
+    found = {100: 250.0, 100 + CONFIRMATION: 130.0, 200: 195.0, 300: 191.0}
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, lambda occasion: Evaluation((found[occasion],), (1,), 0),
+        steps=300, eval_interval=100, target_return=200.0, **SMALL,
+    )  # fmt: skip
+    assert loop.run() == "finished"
+    assert loop.best == 195.0
+    assert [f.name for f in (tmp_path / "checkpoints/best").glob("*.index")] == ["ckpt-200.index"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval", "at"), [(250, 100, [100, 200, 250]), (200, 100, [100, 200]), (50, 0, [])]
+)
+def test_the_last_weights_are_evaluated_once(steps: int, interval: int, at: list[int], tmp_path: Path) -> None:
+    recorder = Recorder()
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, lambda step: Evaluation((float(step),), (1,), 0), [recorder],
+        steps=steps, eval_interval=interval, **SMALL,
+    )  # fmt: skip
+    assert loop.run() == "finished"
+    assert recorder.evaluations == at
 
 
 def test_episode_returns_and_lengths_are_those_of_whole_episodes(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_files_to_the_byte(tmp_path: Path) -> None:
     observer.row(1000, {"episode": 40, "episode_return": None, "loss": math.nan, "epsilon": 0.905}, 1.23456)
     observer.evaluation(1000, {"mean": 6.5}, [9.0, 10.0, 0.5])
     observer.evaluation(2000, {"mean": 8.0, "regret": 0.125}, [8.0])
-    observer.evaluation(3000, {"mean": 8.0, "regret": math.inf}, [8.0])
+    observer.evaluation(3000, {"mean": 8.0, "regret": math.inf, "confirmation": 7.5}, [8.0])
     row = {
         "learning_rate": 1e-3, "epsilon": 0.05, "updates": 250, "gradient_norm": 1.5, "q": -2.25,
         "td_error": 0.125, "loss": 0.0625, "episode_length": 21.5, "episode_return": 21.5, "episode": 85,
@@ -52,7 +52,7 @@ def test_the_files_to_the_byte(tmp_path: Path) -> None:
         HEADER + "1000,40,,,,,,,,0.905,\n" + "2000,85,21.5,21.5,0.0625,0.125,-2.25,1.5,250,0.05,0.001\n"
     )
     assert (tmp_path / "evaluations.csv").read_bytes().decode() == (
-        "step,mean,regret,returns\n1000,6.5,,9 10 0.5\n2000,8,0.125,8\n3000,8,inf,8\n"
+        "step,mean,regret,returns,confirmation\n1000,6.5,,9 10 0.5,\n2000,8,0.125,8,\n3000,8,inf,8,7.5\n"
     )
     assert (tmp_path / "timing.csv").read_bytes().decode() == "step,seconds\n1000,1.235\n2000,2.000\n"
     assert ",".join(METRICS) + "\n" == HEADER
@@ -64,7 +64,15 @@ def test_a_resumed_run_goes_on_in_the_same_files(tmp_path: Path) -> None:
         observer.row(step, {}, step / 1000)
         observer.evaluation(step, {"mean": 1.0}, [1.0])
     assert (tmp_path / "metrics.csv").read_text() == HEADER + "1000,,,,,,,,,,\n2000,,,,,,,,,,\n"
-    assert (tmp_path / "evaluations.csv").read_text() == "step,mean,regret,returns\n1000,1,,1\n2000,1,,1\n"
+    assert (
+        tmp_path / "evaluations.csv"
+    ).read_text() == "step,mean,regret,returns,confirmation\n1000,1,,1,\n2000,1,,1,\n"
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_columns_that_its_file_has(tmp_path: Path) -> None:
+    (tmp_path / "evaluations.csv").write_text("step,mean,returns\n1000,1,1\n")
+    CsvObserver(tmp_path).evaluation(2000, {"mean": 2.0, "regret": 0.5, "confirmation": 3.0}, [2.0])
+    assert (tmp_path / "evaluations.csv").read_text() == "step,mean,returns\n1000,1,1\n2000,2,2\n"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,9 @@ def test_cut_of_a_run_drops_later_rows_of_each_file(tmp_path: Path) -> None:
         observer.evaluation(step, {"mean": float(step)}, [float(step)])
     CsvObserver.cut(tmp_path, 2000)
     assert (tmp_path / "metrics.csv").read_text() == HEADER + "1000,,,,1,,,,,,\n2000,,,,2,,,,,,\n"
-    assert (tmp_path / "evaluations.csv").read_text() == "step,mean,regret,returns\n1000,1000,,1000\n2000,2000,,2000\n"
+    assert (tmp_path / "evaluations.csv").read_text() == (
+        "step,mean,regret,returns,confirmation\n1000,1000,,1000,\n2000,2000,,2000,\n"
+    )
     assert (tmp_path / "timing.csv").read_text() == "step,seconds\n1000,1.000\n2000,2.000\n"
 
 

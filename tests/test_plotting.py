@@ -13,7 +13,7 @@ import tomli_w
 from matplotlib.axes import Axes
 from PIL import Image
 
-from rlkit.curves import groups, interval, t_quantile
+from rlkit.curves import groups
 from rlkit.errors import UserError
 from rlkit.metrics import METRICS
 from rlkit.plotting import figure, learning_curves
@@ -91,18 +91,6 @@ def test_the_band_is_students_interval(make: Make) -> None:
     extent = panel.collections[0].get_datalim(panel.transData)
     assert (extent.ymin, extent.ymax) == pytest.approx((2 - 2.484, 5.0), abs=0.03)
     assert legend(drawn) == ["dqn, mean of 3 seeds", "95% interval of the mean"]
-
-
-@pytest.mark.parametrize(("freedom", "value"), [(2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (29, 2.0452)])
-def test_quantiles_are_those_of_the_tables(freedom: int, value: float) -> None:
-    assert t_quantile(freedom) == pytest.approx(value, rel=0.01)
-
-
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    """4,000 draws stray by 0.02, six standard errors, less than once in a million times."""
-    draws = np.random.default_rng(0).normal(size=(5, 4000))
-    _, low, high = interval(draws)
-    assert np.mean((low < 0) & (high > 0)) == pytest.approx(0.95, abs=0.02)
 
 
 def test_a_solved_run_counts_with_its_last_value(make: Make) -> None:

@@ -113,6 +113,6 @@ def test_make_train_works_in_a_bare_clone(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"mean return \d+\.\d over 100 episodes", result.stdout)
+    assert re.search(r"mean return \d+\.\d+ over 100 episodes", result.stdout)
     (video,) = (tmp_path / "clone").rglob("*.mp4")
     assert video.stat().st_size > 10_000

@@ -16,9 +16,9 @@ PURPOSES = st.sampled_from(list(Purpose))
 
 
 def test_the_purposes_keep_their_numbers() -> None:
-    known = ["PARAMETERS", "EXPLORATION", "REPLAY", "TRAINING_ENV", "EVALUATION_ENV", "BOOTSTRAP", "ACTIONS"]
+    known = ["PARAMETERS", "EXPLORATION", "REPLAY", "TRAINING_ENV", "EVALUATION_ENV", None, "ACTIONS"]
     known += ["TRIANGLE", "GARNET", "OUTCOMES", "COIN"]
-    assert [Purpose(i).name for i in range(len(known))] == known
+    assert {p.name: p.value for p in Purpose if p < len(known)} == {name: i for i, name in enumerate(known) if name}
 
 
 def test_no_two_pairs_of_neighbouring_seeds_and_purposes_share_a_key() -> None:
@@ -42,7 +42,7 @@ def test_no_two_streams_share_a_number() -> None:
 
 
 def test_a_stream_is_the_same_each_time() -> None:
-    first, second = (generator(7, Purpose.BOOTSTRAP, 3).random(100) for _ in range(2))
+    first, second = (generator(7, Purpose.ACTIONS, 3).random(100) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -72,10 +72,10 @@ def test_each_env_episode_occasion_and_run_has_a_seed_of_its_own(purpose: Purpos
 
 def test_the_streams_are_those_that_earlier_runs_drew() -> None:
     # Recorded: another value here means that no earlier run can be repeated or resumed.
-    assert generator(0, Purpose.BOOTSTRAP).integers(2**32, size=3).tolist() == [
-        888999057,
-        3151414882,
-        226028104,
+    assert generator(0, Purpose.ACTIONS).integers(2**32, size=3).tolist() == [
+        896541492,
+        2942580184,
+        3267607786,
     ]
     assert generator(12, Purpose.REPLAY, 3, 4, 5).integers(2**32, size=3).tolist() == [
         1466073227,

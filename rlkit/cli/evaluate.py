@@ -40,15 +40,14 @@ def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: in
     with quiet_import():
         from rlkit.experiments.training import load
     loaded = load(run)
-    result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon)
+    result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon, say)
     if as_json:
         print_json({"run": str(loaded.path), **result.to_dict()})
         return
-    low, high = result.interval
     by = f", epsilon {epsilon:g}" if epsilon else ""
     click.echo(f"{loaded.path}, {checkpoint} agent, of step {result.step:,}{by}")
-    click.echo(f"mean return {result.mean:.1f} over {episodes} episodes, 95% interval {low:.1f} to {high:.1f}")
-    click.echo(f"standard deviation {result.std:.1f}, lowest {min(result.returns):g}, highest {max(result.returns):g}")
+    click.echo(result.text)
+    click.echo(f"standard deviation {result.std:.4g}, lowest {min(result.returns):g}, highest {max(result.returns):g}")
 
 
 def _held_out(run: Path, checkpoint: str, as_json: bool) -> None:

@@ -38,8 +38,7 @@ def play(
     if as_json:
         print_json({"file": str(file), "env": env, **result.to_dict()})
         return
-    low, high = result.interval
-    click.echo(f"mean return {result.mean:.1f} over {episodes} episodes, 95% interval {low:.1f} to {high:.1f}")
+    click.echo(result.text)
     if video:
         click.echo(video)
 

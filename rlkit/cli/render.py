@@ -15,7 +15,9 @@ from rlkit.errors import UserError
 @click.option("--to", "path", type=PATH, help="File to write, .mp4 or .gif.  [RUN/videos/...mp4]")
 @click.option("--human", is_flag=True, help="Play live in a window instead.")
 @click.option("--episodes", default=1, show_default=True, type=count("--episodes"), help="How many.")
-@click.option("--max-steps", default=10_000, show_default=True, type=count("--max-steps"), help="Where one is cut.")
+@click.option(
+    "--max-steps", type=count("--max-steps"), help="Where one is cut.  [10,000 where the env has no time limit]"
+)
 @click.option("--values", is_flag=True, help="Draw what the agent sees and its value of each action beside the screen.")
 @checkpoint_options
 @runtime_option
@@ -24,7 +26,7 @@ def render(  # noqa: PLR0913 - the options
     path: Path | None,
     human: bool,
     episodes: int,
-    max_steps: int,
+    max_steps: int | None,
     values: bool,
     checkpoint: str,
     seed: int,
@@ -33,6 +35,7 @@ def render(  # noqa: PLR0913 - the options
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
     from rlkit import envs, rendering
     from rlkit.run import find
+    from rlkit.seeding import run_evaluation_seed
 
     if human and path:
         raise UserError("--human and --to exclude each other")
@@ -44,10 +47,11 @@ def render(  # noqa: PLR0913 - the options
     policy, step = loaded.policy(1, checkpoint, runtime)
     view = rendering.View(max_steps=max_steps, values=loaded.values(checkpoint) if values else None)
     shown = (policy, envs.find(loaded.config.env), loaded.config.env_args)
+    mixed = run_evaluation_seed(seed, loaded.config.seed)
     if human:
-        rollout = rendering.show(*shown, seed=seed, episodes=episodes, view=view)
+        rollout = rendering.show(*shown, seed=mixed, episodes=episodes, view=view)
     else:
         path = path or loaded.path / "videos" / f"step{step}-seed{seed}.mp4"
-        rollout = rendering.record(*shown, path, seed=seed, episodes=episodes, view=view)
+        rollout = rendering.record(*shown, path, seed=mixed, episodes=episodes, view=view)
         click.echo(rollout.path)
-    click.echo("return " + ", ".join(f"{r:g}" for r in rollout.returns))
+    click.echo(f"return {rollout.text}")

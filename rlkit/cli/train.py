@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,7 @@ from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, res
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
+    from rlkit.evaluation import Evaluation
     from rlkit.experiments.training import Run
 
 GROUPS = {"env": "Env", "training": "Training", "agent": "Agent", "logging": "Logging", "device": "Device"}
@@ -119,42 +120,54 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
 
 
 def conclude(runs: list[Run], as_json: bool) -> None:
-    """Evaluate what was trained and print it, with what to try next."""
-    results = [(run, None if run.status == "interrupted" else run.evaluate()) for run in runs]
+    """Evaluate what was trained, the best agent and the last one, and print it, with what to try next."""
+    results = [(run, [] if run.status == "interrupted" else evaluations(run)) for run in runs]
     if as_json:
-        print_json(run_rows([(run, result.to_dict() if result else None) for run, result in results]))
+        rows = run_rows([(run, found[0].to_dict() if found else None) for run, found in results])
+        for row, (_, found) in zip(rows.get("runs", [rows]), results, strict=True):
+            row["last"] = found[-1].to_dict() if found else None
+        print_json(rows)
     else:
         print_results(results)
     interrupted(runs[-1])
 
 
-def print_results(results: list[tuple[Run, Any]]) -> None:
-    """For people: a line a run, and the next commands."""
-    for run, result in results:
+def evaluations(run: Run) -> list[Evaluation]:
+    """Of the best and the last agent in the same fresh episodes, once if they are one agent; none if none is wanted."""
+    episodes = run.config.final_episodes
+    if not episodes:
+        return []
+    try:
+        best = run.evaluate(episodes, say=say)
+        if best.step == run.directory.info["step"]:
+            return [best]
+        return [best, run.evaluate(episodes, checkpoint="last", say=say)]
+    except KeyboardInterrupt:
+        say(f"the evaluation was interrupted, the run is {run.status}; do it again with: rlkit evaluate {run.path}")
+        raise click.exceptions.Exit(130) from None
+
+
+def print_results(results: Sequence[tuple[Run, list[Evaluation]]]) -> None:
+    """For people: some lines a run with its `evaluations`, and the next commands."""
+    for run, found in results:
         info = run.directory.info
         click.echo(f"{run.path}")
         also = "".join(f", {count:,} {unit}," for unit, count in run.counts().items())
         click.echo(
             f"  seed {run.config.seed}: {run.status} at step {info['step']:,}{also} after {info['seconds']:.1f} s"
         )
-        if result is not None:
-            low, high = result.interval
-            click.echo(
-                f"  best agent, of step {result.step:,}, over {len(result.returns)} fresh episodes:\n"
-                f"  mean return {result.mean:.1f}, 95% interval {low:.1f} to {high:.1f}, "
-                f"standard deviation {result.std:.1f}"
-            )
-    means = [result.mean for _, result in results if result is not None]
-    if len(means) > 1:
+        names = ["best and last agent"] if len(found) == 1 else ["best agent", "last agent"]
+        for name, result in zip(names, found, strict=False):
+            click.echo(f"  {name}, of step {result.step:,}, in fresh episodes: {result.text}")
+    best = [found[0].mean for _, found in results if found]
+    if len(best) > 1:
         import numpy as np
 
-        from rlkit.evaluation import bootstrap_interval
+        from rlkit.intervals import mean_texts
 
-        low, high = bootstrap_interval(np.array(means))
-        click.echo(
-            f"{len(means)} seeds: mean {np.mean(means):.1f} (95% interval {low:.1f} to {high:.1f}), "
-            f"lowest {min(means):.1f}, highest {max(means):.1f}"
-        )
+        mean, known = mean_texts(np.array(best))
+        lowest, highest = (mean_texts(np.array([value]))[0] for value in (min(best), max(best)))
+        click.echo(f"{len(best)} seeds, best agents: mean {mean} ({known}), lowest {lowest}, highest {highest}")
     paths = [run.path for run, _ in results]
     if results[-1][0].status != "interrupted":
         click.echo(f"next: {words('rlkit', 'render', paths[-1])}\n      {words('rlkit', 'plot', *paths)}")
