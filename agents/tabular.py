@@ -6,6 +6,7 @@ The targets G of q(s, a) += alpha (G - q(s, a)), with r the reward and s' the ne
 - SARSA: r + gamma q(s', a'), a' the next action; equation 6.7. Expected SARSA: r + gamma E q(s', a'); equation 6.9.
 - double Q-learning: r + gamma q2(s', argmax q1(s', a')), for one of two tables by a coin. van Hasselt 2010.
 - n-step: n rewards before the value; equation 7.4. Traces: section 12.7, with Watkins's cut (12.10) for Q-learning.
+  Expected SARSA's (12.9) can diverge near lambda 1: what the next action's value differs from the mean is never undone.
 - Monte Carlo: the return; alpha = 1/n makes q the mean of the returns. Section 5.4.
 - layered Q iteration: as Q-learning with alpha = 1/n, for states that are met at one step of an episode only: the last
   layer first, so that what it bootstraps from is already learned.
@@ -221,7 +222,8 @@ class Tabular(tf.Module):
     def restore(self, state: Arrays) -> None:
         """Continue from a `state`."""
         self.tables = Tables(**{name: state[f"tables.{name}"].copy() for name in Tables._fields})
-        self.memory = Memory(**{name: state[f"memory.{name}"].copy() for name in Memory._fields})
+        memory = self.memory._asdict()  # an older run has no step sizes: its traces begin anew
+        self.memory = Memory(**{name: state.get(f"memory.{name}", memory[name]).copy() for name in memory})
         self.sums = state["learner.sums"].copy()
         self.publish()
 
@@ -276,5 +278,6 @@ def _memory(rule: Rule, size: tuple[int, int]) -> Memory:
         np.zeros(room, np.int32),
         np.zeros(room),
         np.full(size if rule.kind == kernels.MONTE_CARLO else (1, 1), -1, np.int64),
+        np.zeros(room if traces else 1),
         np.zeros(room if traces else 1),
     )

@@ -87,6 +87,8 @@ class Memory(NamedTuple):
     """[S, A] int64: the step at which a pair was first met in the episode that it was last met in."""
     trace: np.ndarray
     """[C] float64: eligibilities of states and actions (trace_decay above 0 only)."""
+    sizes: np.ndarray
+    """[C] float64: step size of each at its last visit (trace_decay above 0 only)."""
 
 
 STATE, PENDING, EPISODE, LENGTH, KEPT, LAYER, LAST = range(7)
@@ -239,7 +241,10 @@ def _traces(
     rule: Rule, tables: Tables, memory: Memory, s: int, a: int, reward: float, following: int, action: int,
     terminated: bool, step: int, sums: np.ndarray,
 ) -> None:  # fmt: skip
-    """Update the episode's states and actions by their eligibility. Sutton and Barto 2018, sections 12.7, 12.10."""
+    """Update the episode's states and actions by their eligibility. Sutton and Barto 2018, sections 12.7, 12.10.
+
+    Each moves by a step size of its own: by visits, what its last visit gave it.
+    """
     target = reward
     if not terminated:
         target += rule.gamma * _bootstrap(rule, tables, memory, following, action, step + 1, 0)
@@ -258,12 +263,16 @@ def _traces(
         memory.states[found], memory.actions[found], memory.trace[found] = s, a, 0.0
         kept += 1
     memory.trace[found] = 1.0 if rule.replacing else memory.trace[found] + 1.0
+    memory.sizes[found] = size
+    by_visits = rule.step_size.kind == VISITS
     left = 0
     for i in range(kept):
+        size = memory.sizes[i] if by_visits else size
         tables.q[0, memory.states[i], memory.actions[i]] += size * error * memory.trace[i]
         trace = memory.trace[i] * rule.gamma * rule.trace_decay
         if trace > FAINT:
             memory.states[left], memory.actions[left], memory.trace[left] = memory.states[i], memory.actions[i], trace
+            memory.sizes[left] = size
             left += 1
     memory.numbers[KEPT] = 0 if cut else left  # Watkins: what follows is not the greedy policy's
     sums[ERRORS] += abs(error)

@@ -207,6 +207,10 @@ class Reference:
 
     def size(self, table: int, s: int, a: int) -> float:
         self.N[table, s, a] += 1
+        return self.own_size(table, s, a)
+
+    def own_size(self, table: int, s: int, a: int) -> float:
+        """The step size of a pair as it is now; by visits a matter of the pair alone."""
         c, share = self.c, (self.t - 1) / self.c.step_size_duration
         if c.step_size_schedule == "visits":
             return float(1 / self.N[table, s, a] ** c.step_size_power)
@@ -269,10 +273,11 @@ class Reference:
             value = 0.0 if terminated else self.after(0, following, taken)
             delta = reward + c.gamma * value - table[state][action]
             e[state][action] = 1.0 if c.traces == "replacing" else e[state][action] + 1
-            alpha = self.size(0, state, action)
+            self.N[0, state, action] += 1
             cut = c.target == "max" and taken and table[following][taken[0]] < max(table[following])
             for s, a in itertools.product(range(len(table)), range(self.A)):
-                table[s][a] += alpha * delta * e[s][a]
+                if e[s][a]:
+                    table[s][a] += self.own_size(0, s, a) * delta * e[s][a]
                 e[s][a] = 0.0 if cut else c.gamma * c.trace_decay * e[s][a]
             if not taken:
                 return
@@ -534,6 +539,36 @@ def test_traces_by_hand(name: str, traces: str, expected: float) -> None:
     learner.observe(0, 0.0, 1, False, False, 1)
     learner.observe(0, 4.0, 2, True, False, 2)
     assert learner.tables.q[0].tolist() == [[expected, 0], [2, 0], [0, 0]]
+
+
+# By visits with exponent 1: the first error, 2, sets q(0, 0) = 2 at 1/1. Back in (0, 0), the error is -2, and 1/2 of it
+# leaves 1. Then (1, 0), new, pays 4: it moves by 1/1 of 4, and (0, 0) by its own 1/2 of 4 x its eligibility.
+# Accumulating, that is 1/4 (1/4 + 1) = 5/16, but (0, 0) then moved by 5/4 x 1/2 x -2 before: 3/4 + 5/8. Replacing, it
+# is 1/4: 1 + 1/2.
+@pytest.mark.parametrize(("traces", "expected"), [("accumulating", 3 / 4 + 5 / 8), ("replacing", 3 / 2)])
+@pytest.mark.parametrize("name", ["q-learning", "sarsa", "expected-sarsa"])
+def test_traces_move_each_pair_by_its_own_step_size(name: str, traces: str, expected: float) -> None:
+    by_visits = {**HALF, "step_size_schedule": "visits", "step_size_power": 1.0}
+    learner = make(name, (3, 2), trace_decay=0.5, traces=traces, **by_visits)
+    learner.begin(0)
+    learner.observe(0, 2.0, 2, False, False, 0)
+    learner.memory.numbers[kernels.STATE] = 0  # state 2 is worth nothing, and leads back
+    learner.observe(0, 0.0, 1, False, False, 1)
+    learner.observe(0, 4.0, 2, True, False, 2)
+    assert learner.tables.q[0].tolist() == [[expected, 0], [4, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("traces", ["accumulating", "replacing"])
+@pytest.mark.parametrize("name", ["q-learning", "sarsa", "expected-sarsa"])
+def test_traces_by_visits_stay_within_what_is_possible(name: str, traces: str) -> None:
+    # A drop-off pays 20 and ends; a step costs 1 or 10: at most 20 and, discounted, at least -10 / (1 - 0.99).
+    mdp = FiniteMDP.from_env("Taxi-v4", gamma=0.99)
+    learner = make(name, (500, 6), trace_decay=0.9, traces=traces, gamma=0.99)
+    q = learn(learner, simulator(mdp, 200), 400_000).tables.q[0]
+    assert 19.9 < q.max() <= 20 + 1e-9
+    assert q.min() >= -1_000
+    lost = solve(mdp).values - mdp.policy_values(q.argmax(axis=1))
+    assert mdp.start @ lost < 0.6  # 0.01 to 0.47; 27.9 and more where all pairs moved by the last one's step size
 
 
 @pytest.mark.parametrize(("name", "cuts"), [("q-learning", True), ("sarsa", False), ("expected-sarsa", False)])
