@@ -222,8 +222,8 @@ class Tabular(tf.Module):
     def restore(self, state: Arrays) -> None:
         """Continue from a `state`."""
         self.tables = Tables(**{name: state[f"tables.{name}"].copy() for name in Tables._fields})
-        memory = self.memory._asdict()  # an older run has no step sizes: its traces begin anew
-        self.memory = Memory(**{name: state.get(f"memory.{name}", memory[name]).copy() for name in memory})
+        sizes = {"memory.sizes": self.memory.sizes}  # an older run has none: its traces begin anew
+        self.memory = Memory(**{name: (sizes | state)[f"memory.{name}"].copy() for name in Memory._fields})
         self.sums = state["learner.sums"].copy()
         self.publish()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from rlkit.config import Argument
 from rlkit.errors import UserError, unknown
@@ -225,9 +224,11 @@ def has_twin(env: str, env_args: Mapping[str, Argument]) -> bool:
 
 
 def _is_gymnasiums(name: str) -> bool:
-    """Whether the id has a twin and still means Gymnasium's own env, as nobody has registered it anew."""
+    """Whether the id has a twin and still means Gymnasium's own env, as nobody has registered it anew or otherwise."""
     spec = gymnasium.registry.get(name)
-    return name in TWINS and spec is not None and str(spec.entry_point).startswith("gymnasium.")
+    if name not in TWINS or spec is None or spec.additional_wrappers or spec.kwargs:
+        return False
+    return str(spec.entry_point).startswith("gymnasium.")
 
 
 _MAKERS: dict[str, Callable[..., FunctionalEnv]] = {}
@@ -282,20 +283,6 @@ def arguments(env: str) -> dict[str, Any]:
         p.name: p.default for p in parameters if p.default is not p.empty and p.name not in ("render_mode", "self")
     }
     return {**defaults, **{k: v for k, v in spec.kwargs.items() if k in defaults}}
-
-
-def has_model(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether an env's model tells all: no wrapper changes what is seen or paid, and the env itself knows everything.
-
-    Taxi's P leaves out that a fickle passenger may change the destination.
-    """
-    layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if not isinstance(layer, TimeLimit | OrderEnforcing | PassiveEnvChecker):
-            return False
-        layer = layer.env
-    known = hasattr(layer, "mdp") or isinstance(getattr(layer, "P", None), dict)
-    return known and not getattr(layer, "fickle_passenger", False)
 
 
 def _creator(spec: EnvSpec) -> Any:  # noqa: ANN401 - whatever makes the env

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 from gymnasium import spaces
 
-from rlkit import envs
 from rlkit.envs import REFUSALS
 from rlkit.errors import UserError
 from rlkit.mdp import FiniteMDP
@@ -101,7 +100,7 @@ def of_env(env: str, **arguments: Any) -> FunctionalMDP | None:  # noqa: ANN401 
     except REFUSALS:
         return None
     try:
-        if not envs.has_model(made) or not isinstance(made.observation_space, spaces.Discrete):
+        if not isinstance(made.observation_space, spaces.Discrete):
             return None
         mdp = FiniteMDP.from_env(made, gamma=0.99)  # the discount is the learner's
         tables = None if mdp.horizon else simulator(mdp)

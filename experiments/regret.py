@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gymnasium
@@ -13,6 +13,7 @@ from rlkit import envs
 from rlkit.agent import Learner
 from rlkit.agents.planners import solve
 from rlkit.config import Argument
+from rlkit.env_model import NoModelError
 from rlkit.errors import UserError
 from rlkit.loop import compile_policy
 from rlkit.mdp import FiniteMDP
@@ -21,15 +22,20 @@ LARGEST = 100_000
 """States up to which the model is solved."""
 
 
-def model_of(env: str, env_args: Mapping[str, Argument], gamma: float) -> FiniteMDP | None:
-    """The model of an env, or None where it has none, or one that is too large or not fit for this discount."""
+def model_of(
+    env: str, env_args: Mapping[str, Argument], gamma: float, report: Callable[[str], None]
+) -> FiniteMDP | None:  # fmt: skip
+    """The model of an env, or None where it has none, one that is too large, or one that is refused, which is told."""
     made = gymnasium.make(envs.find(env), **cast("dict[str, Any]", dict(env_args)))
     try:
         space = made.observation_space
-        if not envs.has_model(made) or not isinstance(space, spaces.Discrete) or space.n > LARGEST:
+        if not isinstance(space, spaces.Discrete) or space.n > LARGEST:
             return None
         return FiniteMDP.from_env(made, gamma=gamma)
-    except UserError:
+    except NoModelError:
+        return None
+    except UserError as error:
+        report(f"model: not used: {error}")
         return None
     finally:
         made.close()

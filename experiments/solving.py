@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from rlkit import envs
+from rlkit import env_model, envs
 from rlkit.agents import planners, triangle_induction
 from rlkit.envs.number_triangle import NumberTriangleEnv
 from rlkit.errors import UserError
@@ -73,8 +73,8 @@ def solve(
     env_args = {name: value for name, value in rest.items() if name not in OPTIONS}
     with opened(problem, env_args) as found:
         if horizon is None and solver in ("auto", "backward-induction"):
-            inner = getattr(found, "unwrapped", None)
-            if isinstance(inner, NumberTriangleEnv):
+            inner = found if isinstance(found, FiniteMDP) else env_model.modelled(found)
+            if type(inner) is NumberTriangleEnv:
                 return solve_triangle(inner, solver, gamma=gamma, **settings)
         return planners.solve(model(found, gamma=gamma, horizon=horizon), solver, **settings)
 
@@ -105,9 +105,9 @@ def model(
     with opened(problem, env_args) as found:
         if isinstance(found, FiniteMDP):
             return found.replace(gamma=gamma, horizon=horizon)
-        # With a discount first: whether episodes end matters only for the discount that is asked for.
-        discounted = FiniteMDP.from_env(found, gamma=0.0)
-        return discounted.replace(gamma=1.0 if gamma is None else gamma, horizon=horizon)
+        asked = 1.0 if gamma is None else gamma
+        # Discounted first where a horizon is given: then whether episodes end by themselves does not matter.
+        return FiniteMDP.from_env(found, gamma=asked if horizon is None else 0.0).replace(gamma=asked, horizon=horizon)
 
 
 @contextmanager

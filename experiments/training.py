@@ -452,7 +452,7 @@ class _Session(contextlib.ExitStack):
             make: AgentFactory = Chains if chains else agents.agent_class(self.name)
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
             model = (
-                model_of(c.env, c.env_args, c.gamma)
+                model_of(c.env, c.env_args, c.gamma, self.say)
                 if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
                 else None
             )

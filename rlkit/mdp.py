@@ -5,7 +5,6 @@ Letters: S states, A actions, nnz outcomes (non-zero transition probabilities).
 
 from __future__ import annotations
 
-import itertools
 import math
 import zipfile
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Self
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from scipy import sparse
 
 from rlkit import bellman, linear
@@ -235,27 +233,22 @@ class FiniteMDP:
     def from_env(cls, env: str | gymnasium.Env[Any, Any], *, gamma: float = 1.0, **env_args: Any) -> FiniteMDP:  # noqa: ANN401
         """The model of a Gymnasium env: its method ``mdp(gamma)``, or its ``P`` as Gymnasium's toy text has it.
 
-        A state is terminal where every outcome that enters it from another state ends the episode. The env's own
-        time limit is not part of the model.
+        The model is read with all that it needs, and compared with some steps of the env: see rlkit/env_model.py. The
+        env's own time limit is not part of the model.
 
         Raises:
-            UserError: the env has no model.
+            UserError: the env has no model, one that is not well formed, or one that is not what the env does, as a
+                wrapper around it may change that.
         """
+        from rlkit import env_model  # noqa: PLC0415 - which takes this module
+
         if isinstance(env, str):
             made = gymnasium.make(env, **env_args)
             try:
                 return cls.from_env(made, gamma=gamma)
             finally:
                 made.close()
-        inner = env.unwrapped
-        if hasattr(inner, "mdp"):
-            model: FiniteMDP = inner.mdp(gamma)
-            return model
-        table = getattr(inner, "P", None)
-        if not isinstance(table, dict) or not isinstance(inner.action_space, spaces.Discrete):
-            name = env.spec.id if env.spec else type(inner).__name__
-            raise UserError(f"env {name!r} has no model to plan with: it needs P as FrozenLake-v1 has, or mdp(gamma)")
-        return _from_table(table, int(inner.action_space.n), getattr(inner, "initial_state_distrib", None), gamma)
+        return env_model.of_env(env, gamma)
 
     def save(self, path: str | Path) -> None:
         """Write the process to a file, .npz; whole or not at all."""
@@ -394,30 +387,3 @@ def _start(given: Any, states: int) -> np.ndarray:  # noqa: ANN401 - an array-li
     if not (start >= 0).all() or not math.isclose(start.sum(), 1.0, abs_tol=1e-8):
         raise UserError(f"start sums to {start.sum():.12g}, expected probabilities that sum to 1")
     return start
-
-
-def _from_table(table: dict[int, Any], actions: int, start: Any, gamma: float) -> FiniteMDP:  # noqa: ANN401 - an array-like
-    """From Gymnasium's ``P[s][a] = [(probability, next state, reward, terminated), ...]``."""
-    states = len(table)
-    rows = [table[s][a] for s in range(states) for a in range(actions)]
-    counts = np.fromiter(map(len, rows), np.int64, len(rows))
-    nnz = int(counts.sum())
-    flat = itertools.chain.from_iterable(itertools.chain.from_iterable(rows))
-    outcomes = np.fromiter(flat, np.float64, 4 * nnz).reshape(nnz, 4)
-    indptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(counts, out=indptr[1:])
-    next_state, ended = outcomes[:, 1].astype(np.int32), outcomes[:, 3] != 0
-    origin = np.repeat(np.arange(states, dtype=np.int32), counts.reshape(states, actions).sum(axis=1))
-    entering = (origin != next_state) & (outcomes[:, 0] > 0)
-    terminal = np.zeros(states, np.bool_)
-    terminal[next_state[entering & ended]] = True
-    terminal[next_state[entering & ~ended]] = False
-    flagged = ended & ~terminal[next_state] & ~terminal[origin]
-    return FiniteMDP(
-        (indptr, next_state, outcomes[:, 0].copy()),
-        outcomes[:, 2].copy(),
-        gamma=gamma,
-        terminal=terminal,
-        terminated=flagged if flagged.any() else None,
-        start=start,
-    )

@@ -52,7 +52,6 @@ def test_its_registration_is_cartpoles() -> None:
     assert envs.arguments(ENV) == envs.arguments("CartPole-v1")
     assert ENV in envs.names()
     assert envs.twin(ENV, {}) is None
-    assert not envs.has_model(gymnasium.make(ENV))
 
 
 def test_an_episode_is_truncated_after_500_steps() -> None:
