@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,28 +17,64 @@ from rlkit.errors import UserError
 from rlkit.facts import Data, Facts, Say, image_size_of, named_file, scaled, split
 from rlkit.fit_config import FitConfig
 
+TRAIN = re.compile(r"(seg)?train(ing)?(set|data|images)?")
+TESTS = (
+    re.compile(r"(seg)?test(ing)?(set|data|images)?"),
+    re.compile(r"(val|valid|validation|dev|eval)(set|data|images)?"),
+)
+"""Names of folders for a data set's parts, without capital letters, digits and signs; a test part is held out first."""
+
 
 def folder(config: FitConfig, say: Say) -> Data:
     """Images in folders, a folder a class or with a file of labels, split by folders or by their number."""
     if not config.data_dir:
         raise UserError(f"the data set {config.data} is read from a folder: name it with --data-dir")
     where, labels = Path(config.data_dir), Path(config.labels) if config.labels else None
-    tests = [name for name in ("test", "validation", "valid", "val") if (where / name).is_dir()]
-    if (where / "train").is_dir() and tests and labels is None:
-        parts = [images.image_folder(where / name) for name in ("train", tests[0])]
-        if parts[0].classes != parts[1].classes:
+    names = parts(where) if labels is None else None
+    if names:
+        train, test = (_usable(images.image_folder(where / name), config, say) for name in names)
+        if train.classes != test.classes:
             raise UserError(
-                f"{where / 'train'} and {where / tests[0]} have other classes: {', '.join(parts[0].classes)}, and "
-                f"{', '.join(parts[1].classes)}"
+                f"{where / names[0]} and {where / names[1]} have other classes: {', '.join(train.classes)}, and "
+                f"{', '.join(test.classes)}"
             )
-        train, test = (_usable(part, config, say) for part in parts)
+        unused = sorted(top.name for top in where.iterdir() if top.is_dir() and top.name not in names)
+        more = f"; not used: {', '.join(unused)}" if unused else ""
+        notes = (f"learned from: {where / names[0]}; held out: {where / names[1]}{more}", *images.described(train))
+        notes += tuple(f"{where / names[1]}: {note}" for note in images.described(test))
     else:
         whole = _usable(images.image_folder(where, labels), config, say)
         held = split(whole.labels, config.holdout)
-        train, test = _part(whole, ~held), _part(whole, held)
+        train, test, notes = _part(whole, ~held), _part(whole, held), images.described(whole)
     size = image_size_of(config)
-    facts = Facts(kind="classes", shape=size, classes=train.classes, train=len(train.paths), held_out=len(test.paths))
+    facts = Facts(
+        kind="classes",
+        shape=size,
+        classes=train.classes,
+        train=len(train.paths),
+        held_out=len(test.paths),
+        notes=(*notes, f"each image is resized to {size[1]} x {size[0]} pixels"),
+    )
     return Data(_files(train, size), _files(test if test.paths else train, size), facts)
+
+
+def parts(where: Path) -> tuple[str, str] | None:
+    """The folders to learn from and to hold out, by their names, such as train and test; None where there are none.
+
+    Raises:
+        UserError: two folders are named for the same part.
+    """
+    if not where.is_dir():
+        return None
+    plain = {top.name: re.sub("[^a-z]", "", top.name.lower()) for top in sorted(where.iterdir()) if top.is_dir()}
+    alike = [[name for name, word in plain.items() if pattern.fullmatch(word)] for pattern in (TRAIN, *TESTS)]
+    train, test = alike[0], alike[1] or alike[2]
+    if not train or not test:
+        return None
+    for names in (train, test):
+        if len(names) > 1:
+            raise UserError(f"{where} has the folders {' and '.join(names)} for one part: leave one of them in it")
+    return train[0], test[0]
 
 
 def _usable(folder: images.ImageFolder, config: FitConfig, say: Say) -> images.ImageFolder:
@@ -47,7 +84,7 @@ def _usable(folder: images.ImageFolder, config: FitConfig, say: Say) -> images.I
 
 def _part(folder: images.ImageFolder, mask: np.ndarray) -> images.ImageFolder:
     paths = tuple(path for path, wanted in zip(folder.paths, mask, strict=True) if wanted)
-    return images.ImageFolder(paths, folder.labels[mask], folder.classes)
+    return replace(folder, paths=paths, labels=folder.labels[mask])
 
 
 def _files(folder: images.ImageFolder, size: tuple[int, int, int]) -> Source:

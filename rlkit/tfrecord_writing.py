@@ -47,13 +47,16 @@ def open_source(
         path: the folder, as `image_folder` reads it, or the file.
         labels: a CSV file of the images' labels, in place of class subfolders.
         on_error: what happens at an image that cannot be decoded.
-        say: is told of each image that is left out.
+        say: is told of each file that is left out.
 
     Raises:
         UserError: the path is neither, or what it holds cannot be used.
     """
     if path.is_dir():
-        return from_images(usable(image_folder(path, labels), on_error, say), path)
+        found = usable(image_folder(path, labels), on_error, say)
+        for note in found.notes:
+            say(note)
+        return from_images(found, path)
     if not path.exists():
         raise UserError(f"source {path} does not exist")
     if path.suffix.lower() != ".npz":

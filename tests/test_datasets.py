@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
 import sys
 from collections.abc import Callable
@@ -402,6 +403,22 @@ def test_folders_for_training_and_test_are_taken_as_they_are(photos: Path, tmp_p
         first.rename(tmp_path / "both" / "test" / name / first.name)
     data = load("cats-vs-dogs", "cnn", data_dir=str(tmp_path / "both"))
     assert (data.facts.train, data.facts.held_out) == (27, 3)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "Testing"), ("train", "Test"), ("seg_train", "seg_test"), ("training_set", "val")]
+)
+def test_parts_have_several_names_and_are_said(train: str, test: str, photos: Path, tmp_path: Path) -> None:
+    for name in (train, test, "extra"):
+        shutil.copytree(photos, tmp_path / "both" / name)
+    data = load("images", "cnn", data_dir=str(tmp_path / "both"))
+    assert (data.facts.classes, data.facts.train, data.facts.held_out) == (datasets.SHAPES, 30, 30)
+    assert data.facts.notes[0] == (
+        f"learned from: {tmp_path / 'both' / train}; held out: {tmp_path / 'both' / test}; not used: extra"
+    )
+    shutil.copytree(photos, tmp_path / "both" / f"{train}2")
+    with pytest.raises(UserError, match=rf"has the folders {train} and {train}2 for one part"):
+        load("images", "cnn", data_dir=str(tmp_path / "both"))
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])

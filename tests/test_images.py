@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rlkit.errors import UserError
-from rlkit.images import ENDINGS, ImageFolder, broken, decode, image_folder, usable
+from rlkit.images import ENDINGS, ImageFolder, broken, decode, described, image_folder, usable
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)  # [h, w, c]
 SMOOTH = np.linspace(0, 255, 12 * 10 * 3).reshape(12, 10, 3).astype(np.uint8)
@@ -88,6 +88,12 @@ def test_what_is_hidden_or_no_image_is_passed_over(tmp_path: Path) -> None:
     found = image_folder(folder)
     assert names(found, folder) == ["a/x.png", "b/x.png"]
     assert found.classes == ("a", "b")
+    assert found.notes == (
+        "left out: 1 image in no class folder, such as x.png",
+        "left out: 1 file that ends in .md, such as e/notes.md",
+        "left out: 1 file that ends in .txt, such as a/notes.txt",
+        "left out: f, without any file",
+    )
 
 
 def test_a_class_may_be_a_link_to_a_folder_and_a_circle_of_links_ends(tmp_path: Path) -> None:
@@ -154,8 +160,8 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
     (tmp_path / "a").mkdir()
     fill(tmp_path, "a/notes.txt")
     assert refused(lambda: image_folder(tmp_path)) == (
-        f"image folder {tmp_path} has no images: looked for images that end in .jpg, .jpeg, .png, .gif or .bmp, "
-        "also in its subfolders"
+        f"image folder {tmp_path} has no images: looked for images that end in .jpg, .jpeg, .jfif, .png, .gif, .bmp, "
+        ".webp, .tif or .tiff, also in its subfolders"
     )
 
 
@@ -221,7 +227,126 @@ def test_labels_follow_their_names_in_any_order(order: list[int], letters: list[
         assert [found.classes[label] for label in found.labels] == [letters[i] for i in order]
 
 
+@pytest.mark.parametrize("name", ["birds/0.heic", "birds/0", "birds/more/0.svg"])
+def test_a_class_without_an_image_that_can_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    fill(tmp_path, "cats/x.png", "dogs/x.png", name, "birds/._0.png")
+    text = refused(lambda: image_folder(tmp_path))
+    assert f"birds has 1 file and no image that can be read, such as {name}: convert them to one of .jpg, .jpeg" in text
+    fill(tmp_path, "birds/1.webp")
+    found = image_folder(tmp_path)
+    assert found.classes == ("birds", "cats", "dogs")
+    assert [note for note in found.notes if f"such as {name}" in note]
+
+
+def test_parts_are_not_taken_for_classes(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{part}/{name}/x.png" for part in ("old", "new") for name in ("cats", "dogs")))
+    assert (
+        "new and old hold the same subfolders, cats, dogs, and are perhaps parts rather than classes: name the folder "
+        "of one part, or the class of each image with --labels FILE.csv"
+    ) in refused(lambda: image_folder(tmp_path))
+    shutil.rmtree(tmp_path / "old")
+    assert refused(lambda: image_folder(tmp_path)).endswith(
+        f"it has the subfolders cats, dogs: if they are the classes, name {tmp_path / 'new'}"
+    )
+
+
+def test_classes_with_one_subfolder_of_the_same_name_are_classes(tmp_path: Path) -> None:
+    fill(tmp_path, "n01/images/x.jpg", "n02/images/x.jpg", "n02/boxes.txt")
+    assert image_folder(tmp_path).classes == ("n01", "n02")
+
+
+def test_a_first_row_with_a_file_name_is_no_heading(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "f", "a.png", "b.png")
+    labels = label_file(tmp_path, "c.heic,1\na.png,1\nb.png,2\n")
+    assert "names c.heic, which is no image in" in refused(lambda: image_folder(folder, labels))
+
+
+def test_a_folder_is_described_by_classes_sizes_and_what_is_done_to_its_images(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "a/2.png", "b/1.jpg", "b/notes.txt")
+    fill(tmp_path, "a/3.png", content=encoded(CLEAR, "PNG", "RGBA"))
+    fill(tmp_path, "b/2.jpg", content=turned(6))
+    assert described(image_folder(tmp_path)) == (
+        "images: a 3, b 2; 2 x 1 to 16 x 32 pixels",
+        "turned upright as their Exif data say: 1 image",
+        "laid on white where they are transparent: 1 image",
+        "left out: 1 file that ends in .txt, such as b/notes.txt",
+    )
+
+
 # ---- decoding
+
+
+RED, BLUE = [255, 0, 0], [0, 0, 255]
+CLEAR = np.array([[[*RED, 0], [*BLUE, 255]]], np.uint8)  # [1, 2, 4]: nothing left, blue right
+
+
+def turned(orientation: int, form: str = "JPEG") -> bytes:
+    """A picture of 2 x 1 areas, red left and blue right, that Exif data say to turn."""
+    pixels = np.repeat(np.repeat(np.array([[RED, BLUE]], np.uint8), 16, 0), 16, 1)  # [16, 32, 3]
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(buffer, form, exif=exif, **({"quality": 95} if form == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(
+    ("orientation", "corners"),  # (across, down) of the shown red and blue areas: Exif 2.3, tag 274
+    [
+        (1, "left right"),
+        (2, "right left"),
+        (3, "right left"),
+        (4, "left right"),
+        (5, "top bottom"),
+        (6, "top bottom"),
+        (7, "bottom top"),
+        (8, "bottom top"),
+    ],
+)
+def test_an_image_is_upright_as_its_exif_data_say(orientation: int, corners: str, form: str) -> None:
+    upright = orientation < 5
+    size = (16, 32, 3) if upright else (32, 16, 3)
+    image = decode(tf.constant(turned(orientation, form)), size).numpy() * 255
+    places = {"left": image[8, 4], "right": image[8, -4], "top": image[4, 8], "bottom": image[-4, 8]}
+    red, blue = (places[word] for word in corners.split())
+    np.testing.assert_allclose(red, RED, atol=25)
+    np.testing.assert_allclose(blue, BLUE, atol=25)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_white_shows_through_where_an_image_is_transparent(form: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(CLEAR).save(buffer, form, **({"lossless": True} if form == "WEBP" else {}))
+    image = decode(tf.constant(buffer.getvalue()), (1, 2, 3)).numpy() * 255
+    np.testing.assert_array_equal(image, [[[255, 255, 255], BLUE]])
+
+
+@pytest.mark.parametrize(("form", "mode"), [("BMP", "P"), ("BMP", "1"), ("PNG", "P"), ("GIF", "P"), ("TIFF", "P")])
+def test_a_palette_gives_its_colours(form: str, mode: str) -> None:
+    picture = Image.new(mode, (2, 1))
+    if mode == "P":
+        picture.putpalette([*BLUE, *RED])
+    picture.putdata([1, 0])
+    buffer = io.BytesIO()
+    picture.save(buffer, form)
+    expected = [[RED, BLUE]] if mode == "P" else [[[255] * 3, [0] * 3]]
+    content = tf.constant(buffer.getvalue())
+    (image,) = tf.data.Dataset.from_tensors(content).map(lambda file: decode(file, (1, 2, 3)))
+    for shown in (decode(content, (1, 2, 3)), image):
+        np.testing.assert_array_equal(shown.numpy() * 255, expected)
+
+
+def test_sixteen_bits_of_a_tiff_are_scaled_and_thirty_two_refused(tmp_path: Path) -> None:
+    for values, name in (
+        (np.array([[0, 65535]], np.uint16), "deep.tif"),
+        (np.array([[0, 9]], np.float32), "float.tif"),
+    ):
+        Image.fromarray(values).save(tmp_path / name)
+    image = decode(tf.constant((tmp_path / "deep.tif").read_bytes()), (1, 2, 3)).numpy()
+    np.testing.assert_array_equal(image, [[[0] * 3, [1] * 3]])
+    assert broken([str(tmp_path / "deep.tif"), str(tmp_path / "float.tif")]) == [
+        (str(tmp_path / "float.tif"), "its pixels have 32 bits, expected 8 or 16")
+    ]
 
 
 def test_pixels_of_its_own_size_are_those_of_the_file() -> None:
