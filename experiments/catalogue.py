@@ -65,7 +65,8 @@ def runs(root: Path) -> list[dict[str, object]]:
             "run": str(r.path),
             **dict(zip(run.NOUNS[r.verb], (r.agent, r.env), strict=True)),
             "status": r.status,
-            **{k: r.info.get(k) for k in ("seed", "step")},
+            "seed": r.info.get("seed"),
+            "step": r.step,
         }
         for r in found
     ]
@@ -95,7 +96,7 @@ def run_summary(directory: run.RunDirectory) -> dict[str, object]:
         "agent": directory.agent,
         "env": directory.env,
         "seed": directory.info.get("seed"),
-        "steps": directory.info.get("step"),
+        "steps": directory.step,
         "status": directory.status,
         "best_return": float(returns.max()) if len(returns) else None,
         "last_return": float(returns[-1]) if len(returns) else None,

@@ -267,7 +267,7 @@ def _gamma(name: str, kind: str) -> float:
     """The discount of an agent's defaults, or of a run."""
     if kind == "agent":
         return _discount(agents.config_class(name)())
-    directory = run.find(Path(name))
+    directory = run.find(Path(name), run.untrained, verb="train")
     return float(directory.config().get("gamma", _gamma(directory.agent, "agent")))
 
 
@@ -343,7 +343,7 @@ def learner_row(judge: Judge, name: str, loaded: Run) -> Row:
         error=judge.error(values, gamma),
         regret=judge.regret(policy, gamma),
         optimal=judge.optimal(policy, gamma),
-        work=int(loaded.directory.info["step"]),
+        work=loaded.directory.step,
         run=str(loaded.path),
         seconds=float(loaded.directory.info["seconds"]),
         note="" if loaded.status in ("finished", "solved") else loaded.status,

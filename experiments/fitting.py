@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit import datasets, fit_config, models, run
-from rlkit.checkpoint import Checkpointer
+from rlkit.checkpoint import Checkpointer, check_room
 from rlkit.config import build
 from rlkit.data import Pipeline, augmentation
 from rlkit.devices import configure, onednn
@@ -140,15 +140,15 @@ def fit(
         found = datasets.load(resolved, say)
         resolved = settled(resolved, found)
         session = _Session(resolved, found)
-        directory = run.create(Path(run_dir), model, resolved.data, resolved.seed, resolved.to_dict(), verb="fit")
-        run.replace_text(directory.path / FACTS, found.facts.to_json())
-        say(f"preset: {taken}" if taken else "preset: none, the defaults")
-        held = f"{found.facts.held_out:,} held out" if found.facts.held_out else "none held out: evaluated on these"
-        say(f"data: {found.facts.train:,} examples to learn from, {held}")
-        say(f"task: {found.facts.task}")
-        for note in found.facts.notes:
-            say(note)
-        return session.train(directory, say, progress)
+        with run.preparing(Path(run_dir), model, resolved.data, resolved.seed, verb="fit") as directory:
+            run.replace_text(directory.path / FACTS, found.facts.to_json())
+            say(f"preset: {taken}" if taken else "preset: none, the defaults")
+            held = f"{found.facts.held_out:,} held out" if found.facts.held_out else "none held out: evaluated on these"
+            say(f"data: {found.facts.train:,} examples to learn from, {held}")
+            say(f"task: {found.facts.task}")
+            for note in found.facts.notes:
+                say(note)
+            return session.train(directory, say, progress)
 
 
 def fit_seeds(
@@ -193,7 +193,7 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read; or its data
             are others than they were.
     """
-    before = load(path)
+    before = load(path, say)
     config, directory = before.config, before.directory
     if steps is not None:
         config = config.replace(steps=steps)
@@ -208,9 +208,9 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
         return _Session(config, data).train(directory, say, progress, resuming=True)
 
 
-def load(path: str | Path) -> FitRun:
-    """The supervised run at a path, or the newest run below it; UserError where there is none."""
-    directory = run.find(Path(path))
+def load(path: str | Path, say: Say = silent) -> FitRun:
+    """The supervised run at a path, or the newest below it that has a checkpoint; UserError where there is none."""
+    directory = run.find(Path(path), run.untrained, verb="fit", say=say)
     directory.require("fit")
     config = build(fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     try:
@@ -258,8 +258,10 @@ class _Session:
         """Train in the run's folder until it ends one way or another."""
         c = self.config
         with contextlib.ExitStack() as stack:
+            stack.enter_context(run.resumable([directory]))
             stack.enter_context(directory.lock())
             checkpointer = Checkpointer(directory.checkpoints, self.trainee, keep=c.keep_checkpoints)
+            check_room([directory.checkpoints], (c.keep_checkpoints + 1) * checkpointer.nbytes, "keep_checkpoints")
             loop = FitLoop(self.trainee, self.pipeline, self.evaluate, checkpointer)
             if resuming:
                 loop.restore(say)
@@ -272,6 +274,10 @@ class _Session:
                 threads=tf.config.threading.get_intra_op_parallelism_threads(),
                 onednn=onednn(),
             )
+            if not resuming:
+                loop.begin_run()
+                directory.settle(c.to_dict())
+                checkpointer.move(directory.checkpoints)
             loop.observers = [
                 CsvObserver(directory.path, FIT_METRICS, FIT_EVALUATIONS),
                 TensorBoardObserver(directory.path),
@@ -285,5 +291,5 @@ class _Session:
             try:
                 status = loop.run()
             finally:
-                directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
+                directory.end(say, status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
         return FitRun(directory, c, self.data.facts)

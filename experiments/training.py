@@ -22,7 +22,7 @@ from rlkit.agents.chains import Chains
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
 from rlkit.agents.tabular_config import TabularConfig
-from rlkit.checkpoint import Checkpointer
+from rlkit.checkpoint import Checkpointer, check_room
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build
 from rlkit.devices import configure, fast_precision, onednn
@@ -88,7 +88,7 @@ class Run(AnyRun):
     def counts(self) -> dict[str, int]:
         """Frames of the console, where the env is an Atari game."""
         each = envs.frames_per_step(self.config.env, self.config.env_args)
-        return {"frames": each * int(self.directory.info["step"])} if each else {}
+        return {"frames": each * self.directory.step} if each else {}
 
     def policy(self, num_envs: int = 1, checkpoint: str = "best", runtime: str = "tensorflow") -> tuple[Policy, int]:
         """The greedy policy for N observations, and the step that it was saved at.
@@ -271,7 +271,7 @@ def _start(
     loop, why = looping(configs[0])
     configs = [_settled(c).replace(loop=loop) for c in configs]
     with _Session(agent, configs, say) as session:
-        directories = [run.create(run_dir, agent, c.env, c.seed, c.to_dict()) for c in configs]
+        directories = [session.enter_context(run.preparing(run_dir, agent, c.env, c.seed)) for c in configs]
         say(f"preset: {preset}" if preset else "preset: none, the defaults")
         say(f"loop: {loop}, {why}")
         return session.train(directories, progress=progress)
@@ -343,7 +343,7 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
     Raises:
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
     """
-    directory = run.find(Path(path))
+    directory = run.find(Path(path), run.untrained, verb="train", say=say)
     config = read_config(directory)
     if steps is not None:
         config = config.replace(steps=steps)
@@ -356,9 +356,9 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
     return resumed
 
 
-def load(path: str | Path) -> Run:
-    """The run at a path, or the newest one below it; UserError where there is none."""
-    directory = run.find(Path(path))
+def load(path: str | Path, say: Say = silent) -> Run:
+    """The run at a path, or the newest one below it that has a checkpoint; UserError where there is none."""
+    directory = run.find(Path(path), run.untrained, verb="train", say=say)
     return Run(directory, read_config(directory))
 
 
@@ -488,8 +488,7 @@ class _Session(contextlib.ExitStack):
             for directory, agent, replay in zip(directories, self.agents, self.replays, strict=True)
         ]
         replays = [replay for replay in self.replays if replay is not None]
-        if replays:
-            self._tell_sizes(replays[0], checkpointers[0], len(replays))
+        self._check_room(directories, checkpointers[0].nbytes, replays)
         if self.twin is not None:
             limit = envs.find(c.env).max_episode_steps
             program: Program
@@ -509,32 +508,53 @@ class _Session(contextlib.ExitStack):
         make = RecurrentLoop if remembers(c) else HostLoop
         return [make(cast("Agent", agent), self.source, replays[0], checkpointer, evaluator)]
 
-    def _tell_sizes(self, replay: Replay, checkpointer: Checkpointer, seeds: int) -> None:
-        """Memory and disk that a run takes."""
-        c, each = self.config, " for each seed" if seeds > 1 else ""
-        held = replay.rows * c.num_envs
-        self.say(f"replay: {held:,} transitions, {size_text(replay.nbytes)} of memory{each}")
-        rows = min(held + c.keep_checkpoints * c.checkpoint_interval, c.steps)  # older ones are of no use to any
-        disk = replay.nbytes * rows / held + (c.keep_checkpoints + 1) * checkpointer.nbytes
-        self.say(f"checkpoints: up to {size_text(disk)} of disk{each}")
+    def _check_room(self, directories: Sequence[RunDirectory], agent: int, replays: Sequence[Replay]) -> None:
+        """Tell the memory and the disk that the runs take; UserError where the disk has less.
+
+        Args:
+            directories: of the runs.
+            agent: bytes of an agent in a checkpoint.
+            replays: of agents that have one.
+        """
+        c, each = self.config, " for each seed" if len(directories) > 1 else ""
+        disk = float((c.keep_checkpoints + 1) * agent)
+        if replays:
+            held = replays[0].rows * c.num_envs
+            self.say(f"replay: {held:,} transitions, {size_text(replays[0].nbytes)} of memory{each}")
+            rows = min(held + c.keep_checkpoints * c.checkpoint_interval, c.steps)  # older ones are of no use to any
+            disk += replays[0].nbytes * rows / held
+            self.say(f"checkpoints: up to {size_text(disk)} of disk{each}")
+        fields = "buffer_size or keep_checkpoints" if replays else "keep_checkpoints"
+        check_room([directory.checkpoints for directory in directories], disk, fields)
+
+    def _begin(self, loops: Sequence[AgentLoop], directories: Sequence[RunDirectory], resuming: bool) -> None:
+        """Put loops where they start, or go on; new runs take their places with a first checkpoint."""
+        for loop, directory, regret in zip(loops, directories, self.regrets, strict=True):
+            loop.regret = regret
+            if resuming:
+                self._resume(loop, directory)
+            directory.update(
+                status="running",
+                versions=run.versions(),
+                threads=tf.config.threading.get_intra_op_parallelism_threads(),
+                onednn=onednn(),
+            )
+            if not resuming:
+                loop.begin_run()
+        for loop, directory, config in zip(loops, directories, self.configs, strict=True):
+            if not resuming:
+                directory.settle(config.to_dict())
+                loop.checkpointer.move(directory.checkpoints)
+            loop.observers = [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
 
     def train(self, directories: Sequence[RunDirectory], *, progress: str | None, resuming: bool = False) -> list[Run]:
         """Train in the runs' folders until they end one way or another."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(run.resumable(directories))
             for directory in directories:
                 stack.enter_context(directory.lock())
             loops = self._loops(directories)
-            for loop, directory, regret in zip(loops, directories, self.regrets, strict=True):
-                loop.regret = regret
-                if resuming:
-                    self._resume(loop, directory)
-                directory.update(
-                    status="running",
-                    versions=run.versions(),
-                    threads=tf.config.threading.get_intra_op_parallelism_threads(),
-                    onednn=onednn(),
-                )
-                loop.observers = [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
+            self._begin(loops, directories, resuming)
             if not resuming and isinstance(self.source, Environments) and not self.source.saves_exactly():
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             first = loops[0]
@@ -557,7 +577,7 @@ class _Session(contextlib.ExitStack):
                     self.say(f"{short:,} pairs of state and action had too few trials: give more --steps")
             finally:
                 for loop, directory, status in zip(loops, directories, statuses, strict=True):
-                    directory.update(status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
+                    directory.end(self.say, status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
         return [Run(directory, config) for directory, config in zip(directories, self.configs, strict=True)]
 
     def _resume(self, loop: AgentLoop, directory: RunDirectory) -> None:

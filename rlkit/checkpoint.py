@@ -8,8 +8,9 @@ the one before it.
 
 from __future__ import annotations
 
+import errno
 import io
-import re
+import os
 import shutil
 import zipfile
 import zlib
@@ -20,9 +21,9 @@ from typing import BinaryIO
 import numpy as np
 import tensorflow as tf
 
-from rlkit.errors import UserError
-from rlkit.files import write_whole
-from rlkit.replay import Replay
+from rlkit.errors import UserError, WriteError
+from rlkit.files import numbers, reason, steps_in, write_whole
+from rlkit.replay import Replay, size_text
 from rlkit.vector import Arrays
 
 UNREADABLE = (
@@ -87,6 +88,11 @@ class Checkpointer:
         """Of the agent in one checkpoint."""
         self._best: tuple[int, list[tf.Tensor]] | None = None
 
+    def move(self, directory: Path) -> None:
+        """Go on in another place, to which the folder was renamed."""
+        self.directory = directory
+        self._managers.clear()
+
     def save(self, step: int, state: Arrays) -> None:
         """Write the best agent, if there is a new one, and the checkpoint of this step.
 
@@ -96,21 +102,30 @@ class Checkpointer:
             UserError: the files cannot be written.
         """
         self.write_best()
+        rows = pack(self.replay.export(self._saved)) if self.replay is not None else b""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if self.replay is not None:
-                write_whole(self._segment(step), pack(self.replay.export(self._saved)))
+                write_whole(self._segment(step), rows)
             self._state.arrays = state
             self._manager("").save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
-            for part in self.directory.glob("*_temp*"):
-                shutil.rmtree(part, ignore_errors=True)
-            kept = max(steps_in(self.directory), default=None)
-            last = "there is none yet" if kept is None else f"the last good one is of step {kept}"
-            raise UserError(f"the checkpoint of step {step} cannot be written ({reason(error)}); {last}") from error
+            size = len(rows) + self.nbytes + sum(array.nbytes for array in state.values())
+            raise self._unwritten(f"the checkpoint of step {step}", size, error) from error
         if self.replay is not None:
             self._saved = self.replay.written.copy()
             self._prune()
+
+    def _unwritten(self, what: str, size: int, error: Exception) -> WriteError:
+        """The error for something of a size in bytes that cannot be written; the parts that were are removed."""
+        for part in self.directory.rglob("*_temp*"):
+            shutil.rmtree(part, ignore_errors=True)
+        why = reason(error)
+        if why == os.strerror(errno.ENOSPC):
+            why += f": {size_text(size)} needed, {size_text(shutil.disk_usage(self.directory).free)} free"
+        kept = max(steps_in(self.directory), default=None)
+        last = "there is no checkpoint yet" if kept is None else f"the last good checkpoint is of step {kept}"
+        return WriteError(f"{what} cannot be written to {self.directory} ({why}); {last}")
 
     def keep_best(self, step: int) -> None:
         """Remember the agent of this step as the best, in place of the one before, for `write_best`."""
@@ -130,7 +145,7 @@ class Checkpointer:
         try:
             self._manager("best").save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
-            raise UserError(f"the best agent cannot be written ({reason(error)})") from error
+            raise self._unwritten(f"the best agent, of step {step},", self.nbytes, error) from error
         finally:
             self._assign(now)
         self._best = None
@@ -260,19 +275,19 @@ class Checkpointer:
         self._managers.clear()
 
 
-def numbers(directory: Path, pattern: str) -> list[int]:
-    """The numbers in the names of a folder's files that match."""
-    if not directory.is_dir():
-        return []
-    return [int(m[1]) for f in directory.iterdir() if (m := re.fullmatch(pattern, f.name))]
+def check_room(folders: Sequence[Path], each: float, fields: str) -> None:
+    """UserError where a disk has less room than checkpoints will take, before there is anything to lose.
 
-
-def steps_in(directory: Path) -> list[int]:
-    """The steps of a folder's checkpoints, newest first."""
-    return sorted(numbers(directory, r"ckpt-(\d+)\.index"), reverse=True)
-
-
-def reason(error: BaseException) -> str:
-    """The first line of what an error says."""
-    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-    return (str(text).strip() or type(error).__name__).splitlines()[0][:200]
+    Args:
+        folders: of the checkpoints, all on one disk, which may hold some already.
+        each: bytes that those of one folder take in the end.
+        fields: of the config, that a smaller value of would help.
+    """
+    there = sum(file.stat().st_size for folder in folders for file in folder.rglob("*"))
+    free = shutil.disk_usage(folders[0].parent).free
+    if (needed := each * len(folders) - there) > free:
+        where = folders[0].parent.parent
+        raise UserError(
+            f"{os.strerror(errno.ENOSPC)}: checkpoints take up to {size_text(needed)}, and {size_text(free)} are free "
+            f"in {where}: make room, take another run_dir or a smaller {fields}"
+        )

@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class WriteError(UserError):
+    """A file of a run cannot be written, as where the disk is full; what was saved before is still good."""
+
+
 ALIASES: dict[str, tuple[str, ...]] = {
     "alpha": ("step_size", "learning_rate", "priority_exponent"),
     "batch": ("batch_size",),

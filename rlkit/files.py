@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +91,26 @@ def check_output(path: Path, *endings: str) -> None:
         raise UserError(f"{path} cannot be written: folder {path.parent}: {error.strerror}") from None
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UserError(f"{path} cannot be written: no leave to write in folder {path.parent}")
+
+
+def numbers(directory: Path, pattern: str) -> list[int]:
+    """The numbers in the names of a folder's files that match."""
+    if not directory.is_dir():
+        return []
+    return [int(m[1]) for f in directory.iterdir() if (m := re.fullmatch(pattern, f.name))]
+
+
+def steps_in(directory: Path) -> list[int]:
+    """The steps of a folder's checkpoints, newest first."""
+    return sorted(numbers(directory, r"ckpt-(\d+)\.index"), reverse=True)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or the system's own words for a full disk in it."""
+    if os.strerror(errno.ENOSPC) in str(error):
+        return os.strerror(errno.ENOSPC)
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    return (str(text).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def cache() -> Path:

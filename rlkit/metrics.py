@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from rlkit.errors import UserError
-from rlkit.files import write_whole
+from rlkit.errors import WriteError
+from rlkit.files import reason, whole, write_whole
 
 Row = Mapping[str, float | None]
 
@@ -61,7 +62,7 @@ class CsvFile:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(line.getvalue())
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise WriteError(f"{self.path} cannot be written: {error.strerror}") from error
 
     @staticmethod
     def cut(path: Path, step: int) -> None:
@@ -127,16 +128,30 @@ class CsvObserver:
         self._evaluations.write([str(step), *(cells.get(name, "") for name in self._evaluations.columns[1:])])
 
 
+EVENTS = "events.out.tfevents"
+"""How TensorBoard knows its files."""
+
+
 class TensorBoardObserver:
-    """The same numbers as TensorBoard events."""
+    """The same numbers as TensorBoard events, in a file of their own for each process that trains the run.
+
+    At its first step, what earlier processes wrote of this and later steps is cut from their files, since a resumed run
+    writes it again; and a TensorBoard that has read it is told to drop it, by the mark of a restart.
+    """
 
     def __init__(self, directory: Path) -> None:
-        import tensorflow as tf  # noqa: PLC0415 - observers of plain text need none
+        import tensorflow as tf  # noqa: PLC0415
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # noqa: PLC0415 - plain text needs none
+        from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb  # noqa: PLC0415
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb  # noqa: PLC0415
 
-        self._tf, self._scalar, self._histogram = tf, scalar_pb, histogram_pb
-        self._writer = tf.summary.create_file_writer(str(directory))
+        self._tf, self._event, self._summary = tf, Event, Summary
+        self._scalar, self._histogram = scalar_pb, histogram_pb
+        self._restart = SessionLog(status=SessionLog.START)
+        self._path = directory / f"{EVENTS}.{time.time():.6f}.{os.getpid()}"
+        self._writer = tf.io.TFRecordWriter(str(self._path))
+        self._begun = False
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         del seconds
@@ -152,10 +167,31 @@ class TensorBoardObserver:
 
     def _write(self, step: int, parts: Sequence[Any]) -> None:
         """All of a step as one event, for a tenth of the time that an event for each number takes."""
-        summary = b"".join(part.SerializeToString() for part in parts)  # end to end, they make one message
-        with self._writer.as_default():
-            self._tf.summary.experimental.write_raw_pb(summary, step=step)
-        self._writer.flush()
+        first = [{"file_version": "brain.Event:2"}, {"step": step, "session_log": self._restart}]
+        summary = self._summary.FromString(b"".join(part.SerializeToString() for part in parts))  # end to end: one
+        try:
+            if not self._begun:
+                self._cut(step)
+            for event in (*([] if self._begun else first), {"step": step, "summary": summary}):
+                self._writer.write(self._event(wall_time=time.time(), **event).SerializeToString())
+            self._writer.flush()
+        except (self._tf.errors.OpError, OSError) as error:
+            raise WriteError(f"{self._path} cannot be written: {reason(error)}") from error
+        self._begun = True
+
+    def _cut(self, step: int) -> None:
+        """Drop from the files of earlier processes the numbers of a step and of those behind it."""
+        for path in self._path.parent.glob(f"{EVENTS}*"):
+            records, stale = [], 0
+            with suppress(self._tf.errors.DataLossError):  # a last record that was cut short
+                for record in self._tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                    event = self._event.FromString(record)
+                    stale += (late := event.step >= step and event.HasField("summary"))
+                    records += [] if late else [record]
+            if stale:
+                with whole(path) as beside, self._tf.io.TFRecordWriter(str(beside)) as writer:
+                    for record in records:
+                        writer.write(record)
 
 
 SHOWN = ("episode_return", "epsilon", "accuracy", "loss")

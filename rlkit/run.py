@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import fcntl
+import itertools
 import json
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,8 +24,8 @@ import tomli_w
 
 from rlkit import __version__
 from rlkit.config import read_toml
-from rlkit.errors import UserError
-from rlkit.files import home, write_whole
+from rlkit.errors import UserError, WriteError
+from rlkit.files import home, steps_in, write_whole
 
 NOUNS = {"train": ("agent", "env"), "fit": ("model", "data")}
 """For each verb that makes runs, what learns and what from, as run.json calls them."""
@@ -32,20 +35,24 @@ FORMAT = 1
 
 
 class RunDirectory:
-    """An existing run's folder: config.toml, run.json, metrics and checkpoints.
+    """A run's folder: config.toml, run.json, metrics and checkpoints.
+
+    Args:
+        path: the folder.
+        info: run.json of a run that is being prepared, whose folder does not have one yet.
 
     Raises:
         UserError: the folder is missing, is no run, or was made by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, info: dict[str, Any] | None = None) -> None:
+        self.path, self.prepared = path, info is not None
         if not path.exists():
             raise UserError(f"run {path} does not exist")
-        if not (path / "run.json").is_file() or not (path / "config.toml").is_file():
+        if info is None and not ((path / "run.json").is_file() and (path / "config.toml").is_file()):
             raise UserError(f"{path} is not a run: it has no run.json and config.toml")
         try:
-            self.info: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            self.info: dict[str, Any] = info or json.loads((path / "run.json").read_text(encoding="utf-8"))
             made_by, maker = int(self.info["format"]), dict(self.info.get("versions") or {}).get("rlkit")
             self.verb: str = self.info.get("verb", "train")
             who, what = NOUNS[self.verb]
@@ -86,7 +93,35 @@ class RunDirectory:
     def update(self, **values: object) -> None:
         """Change entries of run.json."""
         self.info |= values
-        replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+        if not self.prepared:
+            replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+
+    def end(self, say: Callable[[str], None], **values: object) -> None:
+        """Say in run.json how the run ended; `say` is told if that cannot be written."""
+        try:
+            self.update(**values)
+        except OSError as error:
+            say(f"{self.path / 'run.json'} cannot be written ({error.strerror}): the run will look like a killed one")
+
+    def settle(self, config: Mapping[str, Any]) -> None:
+        """Put a prepared run at its place, where others find it, with this config.
+
+        Raises:
+            UserError: the disk is full, or the place cannot be written to.
+        """
+        place = self.path.with_name(self.path.name.removeprefix(".").removesuffix(PART))
+        try:
+            self.write_config(config)
+            replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+            self.path.rename(place)
+        except OSError as error:
+            raise UserError(f"a run cannot be made in {place.parent}: {error.strerror}") from None
+        self.path, self.prepared = place, False
+
+    @property
+    def step(self) -> int:
+        """The newest step that was saved, also of a run that was killed and could not say so."""
+        return max([int(self.info["step"]), *steps_in(self.checkpoints)])
 
     @property
     def status(self) -> str:
@@ -119,6 +154,24 @@ class RunDirectory:
             yield
 
 
+@contextmanager
+def resumable(directories: Sequence[RunDirectory]) -> Iterator[None]:
+    """Say how the runs that failed go on, where a file could not be written.
+
+    Raises:
+        UserError: a file could not be written, as the disk is full.
+    """
+    try:
+        yield
+    except (WriteError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = f"a file of the run cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
+        failed = [d for d in directories if not d.prepared and d.info["status"] in ("failed", "running")]
+        ways = " and ".join(shlex.join(["rlkit", d.verb, "--resume", str(d.path)]) for d in failed)
+        raise UserError(f"{text}; make room and go on with: {ways}" if ways else text) from error
+
+
 @dataclass(frozen=True)
 class AnyRun:
     """A run on disk."""
@@ -141,7 +194,22 @@ class AnyRun:
 
 
 def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any], verb: str = "train") -> RunDirectory:
-    """Make a new run's folder, root/ENV/AGENT/TIME-seedN, or root/DATA/MODEL/TIME-seedN for the verb fit.
+    """Make a new run's folder, as `preparing` names it.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    with preparing(root, agent, env, seed, verb) as made:
+        made.settle(config)
+    return made
+
+
+@contextmanager
+def preparing(root: Path, agent: str, env: str, seed: int, verb: str = "train") -> Iterator[RunDirectory]:
+    """A new run in a hidden folder beside its place, root/ENV/AGENT/TIME-seedN, or root/DATA/MODEL/TIME-seedN of fit.
+
+    `RunDirectory.settle` puts it there once it has its first checkpoint. A run that never came so far leaves nothing:
+    its folder is removed at the end or, if the process was killed, as the next run is made.
 
     Raises:
         UserError: the folder cannot be made.
@@ -150,64 +218,157 @@ def create(root: Path, agent: str, env: str, seed: int, config: Mapping[str, Any
     now = datetime.datetime.now(datetime.UTC)
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
     parent = root / env.replace("/", "-").replace(":", "-") / agent
+    fresh = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    who, what = NOUNS[verb]
+    info = {
+        "format": FORMAT,
+        "verb": verb,
+        who: agent,
+        what: env,
+        "seed": seed,
+        "created": now.isoformat(timespec="microseconds"),
+        "status": "created",
+        "step": 0,
+        "seconds": 0.0,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "versions": versions(),
+    }
+    path = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        path, count = parent / f"{stamp}-seed{seed}", 1
-        while not _mkdir(path):
-            count += 1
-            path = parent / f"{stamp}-seed{seed}-{count}"
+        _remove_leftovers(parent)
+        path = _hidden(parent, f"{stamp}-seed{seed}")
+        made = RunDirectory(path, info)
+        yield made
     except OSError as error:
+        if path is not None:
+            raise
         raise UserError(f"a run cannot be made in {root}: {error.strerror}") from None
-    who, what = NOUNS[verb]
-    try:
-        info = {
-            "format": FORMAT,
-            "verb": verb,
-            who: agent,
-            what: env,
-            "seed": seed,
-            "created": now.isoformat(timespec="microseconds"),
-            "status": "created",
-            "step": 0,
-            "seconds": 0.0,
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "commit": commit(),
-            "versions": versions(),
-        }
-        replace_text(path / "config.toml", tomli_w.dumps({who: agent, **config}))
-        replace_text(path / "run.json", json.dumps(info, indent=2) + "\n")
-    except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise UserError(f"a run cannot be made in {root}: {error.strerror}") from None
-    return RunDirectory(path)
+    finally:
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)  # it is gone if the run was settled
+        for folder in fresh:
+            with suppress(OSError):
+                folder.rmdir()  # which only an empty one lets be done to it
 
 
-def _mkdir(path: Path) -> bool:
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return False
-    return True
+ENDED = ("finished", "solved", "stopped")
+"""Statuses of runs that have come to their end."""
+
+PART = ".part"
+"""Ending of a hidden folder in which a run is prepared."""
+
+LEFT = 60.0
+"""Seconds after which such a folder that no process holds is nobody's."""
 
 
-def find(path: Path) -> RunDirectory:
-    """The run at a path, or the newest run below it; UserError where there is neither."""
+def _hidden(parent: Path, name: str) -> Path:
+    """A new hidden folder for a run of that name, or of the first that is free with a number behind it."""
+    for number in itertools.count(1):
+        place = parent / (name if number == 1 else f"{name}-{number}")
+        hidden = place.with_name(f".{place.name}{PART}")
+        try:
+            hidden.mkdir()
+        except FileExistsError:
+            continue
+        if not place.exists():
+            return hidden
+        hidden.rmdir()
+    raise AssertionError
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Remove what killed processes were preparing."""
+    for folder in parent.glob(f".*{PART}"):
+        with suppress(OSError, UserError):
+            if time.time() - folder.stat().st_mtime > LEFT:
+                with RunDirectory(folder, {"format": FORMAT, "agent": "", "env": ""}).lock():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def anything(run: RunDirectory) -> None:
+    """No reason to pass a run over."""
+
+
+def untrained(run: RunDirectory) -> str | None:
+    """Why an agent or a model cannot be loaded from a run; None if it can."""
+    saved = steps_in(run.checkpoints) or steps_in(run.checkpoints / "best")
+    return None if saved else "it has no checkpoint"
+
+
+def unmeasured(run: RunDirectory) -> str | None:
+    """Why a run has nothing to plot; None if it has."""
+    files = [run.path / name for name in ("metrics.csv", "evaluations.csv")]
+    rows = any(file.read_bytes().count(b"\n") > 1 for file in files if file.is_file())
+    return None if rows else "it has no row of metrics yet"
+
+
+def find(
+    path: Path,
+    unfit: Callable[[RunDirectory], str | None] = anything,
+    *,
+    verb: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> RunDirectory:
+    """The run at a path, or below it the newest one that serves.
+
+    Args:
+        path: a run's folder, or one that holds runs.
+        unfit: why a run below the folder does not serve, or None: `untrained` where a checkpoint is needed.
+        verb: that made the run; None for any.
+        say: told which newer runs were passed over, and why.
+
+    Raises:
+        UserError: there is no such run.
+    """
     path = home(path)
     if not path.exists():
         siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = f": there is {', '.join(siblings[:6])}" if siblings else ""
         raise UserError(f"run {path} does not exist{hint}")
     if path.is_dir() and not (path / "run.json").exists():
-        below = runs_below(path)
+        below = runs_below(path)[::-1]
         if below:
-            return below[-1]
+            return _newest(path, below, unfit, verb, say)
     return RunDirectory(path)
+
+
+def _newest(
+    path: Path,
+    below: Sequence[RunDirectory],
+    unfit: Callable[[RunDirectory], str | None],
+    verb: str | None,
+    say: Callable[[str], None] | None,
+) -> RunDirectory:
+    """The first of the runs below a folder that serves."""
+    passed: list[str] = []
+    for run in below:
+        other = f"it is of the {NOUNS[run.verb][0]} {run.agent}" if verb not in (None, run.verb) else None
+        why = other or unfit(run)
+        if why is None:
+            if len(passed) > SAID:
+                passed[SAID:] = [f"{len(passed) - SAID} more newer runs are passed over"]
+            if say:
+                for text in passed:
+                    say(text)
+            return run
+        passed.append(f"the newer run {run.path} is passed over: {why}")
+    if verb is not None:
+        below[0].require(verb)
+    raise UserError(f"no run below {path} serves: of the newest, {below[0].path}, {unfit(below[0])}")
+
+
+SAID = 3
+"""Most runs passed over that are named."""
 
 
 def runs_below(root: Path) -> list[RunDirectory]:
     """Every run under a folder, the oldest first."""
     found = []
     for file in root.rglob("run.json"):
+        if file.parent.name.startswith(".") and file.parent.name.endswith(PART):
+            continue  # not a run yet
         try:
             found.append(RunDirectory(file.parent))
         except UserError:

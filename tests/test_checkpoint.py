@@ -14,8 +14,9 @@ from gymnasium import spaces
 
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
-from rlkit.checkpoint import Checkpointer, steps_in
+from rlkit.checkpoint import Checkpointer
 from rlkit.errors import UserError
+from rlkit.files import steps_in
 from rlkit.replay import Replay
 from rlkit.vector import Step
 

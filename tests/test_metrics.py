@@ -161,6 +161,27 @@ def test_the_events_hold_the_same_scalars(tmp_path: Path) -> None:
     assert (buckets[0, 0], buckets[-1, 1], buckets[:, 2].sum()) == (10.0, 20.0, 2.0)
 
 
+def test_steps_that_a_resumed_run_writes_again_are_there_once(tmp_path: Path) -> None:
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    first = TensorBoardObserver(tmp_path)
+    for step in range(1, 9):
+        first.row(step, {"loss": step}, 0.0)  # killed at 8, when the last checkpoint was of step 5
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    again = TensorBoardObserver(tmp_path)
+    again.evaluation(6, {"mean": 1.0})
+    for step in range(6, 11):
+        again.row(step, {"loss": -step}, 0.0)
+    expected = [(step, float(step if step < 6 else -step)) for step in range(1, 11)]
+    read = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    read.Reload()
+    assert [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in read.Tensors("train/loss")] == expected
+    plain = [e.step for file in sorted(tmp_path.iterdir()) for e in tf.compat.v1.train.summary_iterator(str(file))]
+    assert plain == [0, 1, *range(1, 6), 0, 6, *range(6, 7), *range(6, 11)], "and for who reads the files one by one"
+
+
 # ---- progress
 
 

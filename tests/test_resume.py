@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from rlkit.checkpoint import unpack
 from rlkit.cli import main
+from rlkit.errors import UserError
 
 FRESH, LOADED = multiprocessing.get_context("spawn"), multiprocessing.get_context("forkserver")
 """How a process begins: with nothing, or with all modules loaded, in half of the time and no less killed."""
@@ -98,7 +101,7 @@ def ended(process: BaseProcess) -> int | None:
 
 
 def only_run(folder: Path) -> Path:
-    (run,) = (f.parent for f in folder.glob("*/*/*/run.json"))
+    (run,) = (f.parent for f in folder.glob("*/*/[!.]*/run.json"))
     return run
 
 
@@ -158,7 +161,7 @@ def test_killed_runs_end_where_the_uninterrupted_one_does(
     moments = np.random.default_rng(len(kind))
     kills, folder, said = 0, tmp_path / "killed", tmp_path / "said"
     process = start("train", *KINDS[kind], "--run-dir", folder, said=said)
-    while process.is_alive() and not any(folder.glob("*/*/*/checkpoints/ckpt-*.index")):  # nothing to resume
+    while process.is_alive() and not any(folder.glob("*/*/[!.]*/checkpoints/ckpt-*.index")):  # nothing to resume
         time.sleep(0.01)
     while kills < KILLS.get(kind, 5):
         if kills % 5 == 4:  # somewhere in loading and restoring
@@ -202,6 +205,63 @@ def test_ctrl_c_saves_and_says_how_to_resume_and_the_resumed_run_is_the_same(
     assert json.loads(again.stdout)["status"] == "finished"
     expected, found = whole(kind), final(run)
     assert [name for name in expected if expected[name] != found.get(name)] == []
+
+
+def runs_in(folder: Path) -> list[Path]:
+    return [file.parent for file in folder.rglob("run.json")]
+
+
+@pytest.mark.parametrize("kind", ["one env", "fit"])
+def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    words = command("fit", "mlp", "--data", "digits") if kind == "fit" else command("train", *KINDS[kind])
+    folder = tmp_path / "runs"
+    with subprocess.Popen([*words, "--run-dir", folder], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not any(folder.rglob("*.part")):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    if not folder.exists():
+        assert said.endswith("interrupted\n")
+    for run in runs_in(folder):  # it was that fast
+        assert any(run.glob("checkpoints/ckpt-*.index"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is root's to mount")
+def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        words = ("q-learning", "--env", "FrozenLake-v1", "--steps", "3000", "--log-interval", "1", "--run-dir", disk)
+        failed = subprocess.run(command("train", *words), capture_output=True, text=True, check=False, timeout=300)
+        assert failed.returncode == 2
+        (run,) = runs_in(disk)
+        last = failed.stderr.splitlines()[-1]
+        assert re.fullmatch(
+            rf"rlkit: .*No space left on device.*; make room and go on with: rlkit train --resume {run}", last
+        ), failed.stderr
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        again = subprocess.run(
+            command("train", "--resume", run), capture_output=True, text=True, check=False, timeout=300
+        )
+        assert again.returncode == 0, again.stderr
+        assert len((run / "metrics.csv").read_text().splitlines()) == 3001
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_too_small_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlkit.experiments import fitting, training
+
+    monkeypatch.setattr("rlkit.checkpoint.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
+    told = r"^No space left on device: checkpoints take up to .*B, and 1 kB are free in .*: make room, take another"
+    with pytest.raises(UserError, match=told):
+        training.train("dqn", "CartPole-v1", preset="none", run_dir=tmp_path / "runs", loop="host")
+    with pytest.raises(UserError, match=told):
+        fitting.fit("mlp", "digits", threads=1, run_dir=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_run_goes_on_when_given_more_steps(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -21,7 +22,17 @@ import pytest
 
 from rlkit import __version__
 from rlkit.errors import UserError
-from rlkit.run import FORMAT, RunDirectory, create, find, replace_text, runs_below
+from rlkit.run import (
+    FORMAT,
+    RunDirectory,
+    create,
+    find,
+    preparing,
+    replace_text,
+    runs_below,
+    unmeasured,
+    untrained,
+)
 
 CONFIG = {"env": "CartPole-v1", "seed": 3, "gamma": 0.98, "hidden": [64, 64], "env_args": {"a": True}}
 
@@ -195,6 +206,98 @@ def test_a_run_of_a_newer_layout_is_told(tmp_path: Path) -> None:
         find(made.path)
 
 
+# ---- prepared
+
+
+def test_a_run_has_no_folder_that_others_see_before_it_is_settled(tmp_path: Path) -> None:
+    done = new(tmp_path)
+    with preparing(tmp_path, "dqn", "CartPole-v1", 4) as made:
+        made.update(status="running")
+        (made.path / "checkpoints").mkdir()
+        assert [r.path for r in runs_below(tmp_path)] == [done.path]
+        assert find(tmp_path).path == done.path
+        assert list(tmp_path.rglob("run.json")) == [done.path / "run.json"]
+        with made.lock():
+            made.settle(CONFIG)
+            with pytest.raises(UserError, match="in use"), find(made.path).lock():
+                pass
+        assert made.path.name.endswith("seed4")
+        assert (made.path / "checkpoints").is_dir()
+        assert (find(made.path).info["status"], find(made.path).config()) == ("running", CONFIG)
+    assert [r.path for r in runs_below(tmp_path)] == [done.path, made.path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError, OSError])
+def test_a_run_that_is_never_settled_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def prepare(root: Path) -> None:
+        with preparing(root, "dqn", "CartPole-v1", 4) as made:
+            (made.path / "checkpoints").mkdir()
+            raise error
+
+    with pytest.raises(error):
+        prepare(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == [], "nor the folders that were made for it"
+    done = new(tmp_path)
+    with pytest.raises(error):
+        prepare(tmp_path)
+    assert list(done.path.parent.iterdir()) == [done.path]
+
+
+def test_what_a_killed_process_was_preparing_is_removed_later(tmp_path: Path) -> None:
+    parent = new(tmp_path).path.parent
+    held, left, young = (parent / f".{name}.part" for name in ("held", "left", "young"))
+    for folder in (held, left, young):
+        folder.mkdir()
+        (folder / "lock").touch()
+        os.utime(folder, (0, 0) if folder != young else None)
+    with (held / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        new(tmp_path)
+    assert (held.exists(), left.exists(), young.exists()) == (True, False, True)
+
+
+def saved(run: RunDirectory, step: int = 10) -> RunDirectory:
+    (run.path / "checkpoints").mkdir()
+    (run.path / "checkpoints" / f"ckpt-{step}.index").touch()
+    return run
+
+
+def test_the_newest_run_is_the_newest_that_serves_and_the_others_are_told(tmp_path: Path, at: Any) -> None:
+    good = saved(new(tmp_path))
+    at(60)
+    fitted = saved(create(tmp_path, "mlp", "digits", 0, CONFIG, verb="fit"))
+    at(120)
+    broken = new(tmp_path)
+    said: list[str] = []
+    assert find(tmp_path, untrained, say=said.append).path == fitted.path
+    assert said == [f"the newer run {broken.path} is passed over: it has no checkpoint"]
+    said.clear()
+    assert find(tmp_path, untrained, verb="train", say=said.append).path == good.path
+    assert said[1] == f"the newer run {fitted.path} is passed over: it is of the model mlp"
+    assert find(broken.path, untrained).path == broken.path, "what is named is taken"
+    with pytest.raises(UserError, match=f"no run below .* serves: of the newest, {broken.path}, it has no row of"):
+        find(tmp_path, unmeasured)
+    (good.path / "metrics.csv").write_text("step,loss\n")
+    (fitted.path / "metrics.csv").write_text("step,loss\n1,0.5\n")
+    said.clear()
+    assert find(tmp_path, unmeasured, say=said.append).path == fitted.path
+    for seed in range(9):
+        at(200 + seed)
+        new(tmp_path)
+    said.clear()
+    assert find(tmp_path, untrained, say=said.append).path == fitted.path
+    assert len(said) == 4
+    assert said[-1] == "7 more newer runs are passed over"
+
+
+def test_a_killed_run_is_as_far_as_its_newest_checkpoint(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    assert made.step == 0
+    assert saved(made, 40).step == 40
+    made.update(step=50)
+    assert made.step == 50
+
+
 # ---- changed
 
 
@@ -257,7 +360,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_a_run_that_cannot_be_written_is_told_and_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a run cannot be made in .*: File too large"), largest_file(200):
         new(tmp_path)  # config.toml is smaller than that, run.json larger
-    assert list((tmp_path / "CartPole-v1" / "dqn").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_text_is_replaced_whole(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlkit.cli.common import PATH, FieldOption, count, print_json, quiet_import
+from rlkit.cli.common import PATH, FieldOption, count, print_json, quiet_import, say
 from rlkit.cli.solve import ProblemCommand, duration, problem_options, read_problem, tolerance_option
 from rlkit.errors import UserError
 
@@ -106,14 +106,14 @@ def names_a_problem(values: dict[str, Any]) -> bool:
 def expand(names: Sequence[str], every: bool) -> list[str]:
     """Each name once, and for a folder of runs its newest run, or each of them."""
     from rlkit.experiments.catalogue import check_names
-    from rlkit.run import find, runs_below
+    from rlkit.run import find, runs_below, untrained
 
     found: list[str] = []
     for name, kind in zip(names, check_names(names), strict=True):
         if kind != "run":
             found.append(name)
         else:
-            found += [str(r.path) for r in (every and runs_below(Path(name))) or [find(Path(name))]]
+            found += [str(r.path) for r in (every and runs_below(Path(name))) or [find(Path(name), untrained, say=say)]]
     return list(dict.fromkeys(found))
 
 

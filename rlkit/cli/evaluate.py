@@ -32,17 +32,21 @@ EPSILON = FieldType("--epsilon", float, {"low": 0, "high": 1, "above": None})
 @json_option
 def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: int, runtime: str, as_json: bool) -> None:
     """Play greedy episodes with a run's agent, or try a supervised run's model on the data held out."""
-    from rlkit.run import find
+    from rlkit.run import ENDED, find, untrained
 
-    if find(run).verb == "fit":
-        _held_out(run, checkpoint, as_json)
+    directory = find(run, untrained, say=say)
+    state = {"run": str(directory.path), "status": directory.status, "run_step": directory.step}
+    if directory.status not in ENDED:
+        say(f"run {directory.path} is {directory.status} at step {directory.step:,}: it has not come to its end")
+    if directory.verb == "fit":
+        _held_out(directory.path, checkpoint, state if as_json else None)
         return
     with quiet_import():
         from rlkit.experiments.training import load
-    loaded = load(run)
+    loaded = load(directory.path)
     result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon, say)
     if as_json:
-        print_json({"run": str(loaded.path), **result.to_dict()})
+        print_json({**state, **result.to_dict()})
         return
     by = f", epsilon {epsilon:g}" if epsilon else ""
     click.echo(f"{loaded.path}, {checkpoint} agent, of step {result.step:,}{by}")
@@ -50,16 +54,16 @@ def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: in
     click.echo(f"standard deviation {result.std:.4g}, lowest {min(result.returns):g}, highest {max(result.returns):g}")
 
 
-def _held_out(run: Path, checkpoint: str, as_json: bool) -> None:
-    """A supervised model on the data held out."""
+def _held_out(run: Path, checkpoint: str, state: dict[str, object] | None) -> None:
+    """A supervised model on the data held out; as JSON behind the run's state, if that is given."""
     from rlkit.cli.fit import described
 
     with quiet_import():
         from rlkit.experiments.fitting import load
     loaded = load(run)
     result = loaded.evaluate(checkpoint, say)
-    if as_json:
-        print_json({"run": str(loaded.path), **result})
+    if state:
+        print_json({**state, **result})
     else:
         click.echo(f"{loaded.path}, {checkpoint} model, of step {result['step']:,}")
         click.echo(described(result))

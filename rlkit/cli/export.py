@@ -32,9 +32,9 @@ def export(
 
     Both answer 1,000 observations of real episodes and play 20 episodes. Where they disagree, nothing is written.
     """
-    from rlkit.run import find
+    from rlkit.run import find, untrained
 
-    directory = find(run)
+    directory = find(run, untrained, say=say)
     with quiet_import():
         from rlkit.experiments.exporting import export_run as write
     written = write(

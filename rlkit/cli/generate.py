@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import FieldType, checkpoint_options, count, json_option, print_json, quiet_import, run_argument
+from rlkit.cli.common import (
+    FieldType,
+    checkpoint_options,
+    count,
+    json_option,
+    print_json,
+    quiet_import,
+    run_argument,
+    say,
+)
 
 TEMPERATURE = FieldType("--temperature", float, {"low": 0, "high": 100, "above": None})
 
@@ -29,9 +38,9 @@ def generate(
     run: Path, temperatures: tuple[float, ...], length: int, prompt: str, checkpoint: str, seed: int, as_json: bool
 ) -> None:
     """Write text that goes on from a prompt with a run's character model, at one or several temperatures."""
-    from rlkit.run import find
+    from rlkit.run import find, untrained
 
-    directory = find(run)
+    directory = find(run, untrained, verb="fit", say=say)
     directory.require("fit")
     with quiet_import():
         from rlkit.experiments.fitting import load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import PATH, Name
+from rlkit.cli.common import PATH, Name, say
 from rlkit.errors import UserError
 
 
@@ -23,11 +23,11 @@ from rlkit.errors import UserError
 def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every: bool) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with an interval."""
     from rlkit import curves, plotting
-    from rlkit.run import find, runs_below
+    from rlkit.run import find, runs_below, unmeasured
 
     if not runs:
         raise UserError("name a run to plot, or a folder of runs with --all")
-    found = [r for folder in runs for r in ((every and runs_below(folder)) or [find(folder)])]
+    found = [r for folder in runs for r in ((every and runs_below(folder)) or [find(folder, unmeasured, say=say)])]
     if y is None:
         some = [name for name in curves.MAIN if any(len(curves.curve(r, x, name).x) for r in found)]
         y = some[0] if some else "evaluation"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import PATH, checkpoint_options, count, quiet_import, run_argument, runtime_option
+from rlkit.cli.common import PATH, checkpoint_options, count, quiet_import, run_argument, runtime_option, say
 from rlkit.errors import UserError
 
 
@@ -34,12 +34,12 @@ def render(  # noqa: PLR0913 - the options
 ) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
     from rlkit import envs, rendering
-    from rlkit.run import find
+    from rlkit.run import find, untrained
     from rlkit.seeding import run_evaluation_seed
 
     if human and path:
         raise UserError("--human and --to exclude each other")
-    directory = find(run)
+    directory = find(run, untrained, verb="train", say=say)
     rendering.check(path, human=human)
     with quiet_import():
         from rlkit.experiments.training import load

@@ -108,17 +108,17 @@ def serve(path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: 
 
 def run_at(path: Path) -> RunDirectory | None:
     """The run that a path means; None if it is a folder of SavedModels, or neither."""
-    from rlkit.run import find, runs_below
+    from rlkit.run import find, runs_below, untrained
     from rlkit.serving.folders import versions_in
 
     if not path.is_dir() or (not (path / "run.json").exists() and (versions_in(path) or not runs_below(path))):
         return None
-    return find(path)
+    return find(path, untrained, say=say)
 
 
 def exported(run: RunDirectory) -> Path:
     """The folder of a run's SavedModels, with its best agent's or model's among them."""
-    from rlkit.checkpoint import steps_in
+    from rlkit.files import steps_in
     from rlkit.serving.folders import listing
 
     folder = run.path / "exports" / "savedmodel"

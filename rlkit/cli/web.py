@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_option, count, quiet_import, run_argument
+from rlkit.cli.common import checkpoint_option, count, quiet_import, run_argument, say
 
 
 @click.command(short_help="Show the agent play in the browser.")
@@ -21,9 +21,9 @@ def web(run: Path, host: str, port: int, checkpoint: str) -> None:
     Env and agent run in the browser. `rlkit export RUN --to web` writes the same page for any web server.
     """
     from rlkit.experiments import webpage
-    from rlkit.run import find
+    from rlkit.run import find, untrained
 
-    directory = find(run)
+    directory = find(run, untrained, verb="train", say=say)
     webpage.check(directory)
     with (
         tempfile.TemporaryDirectory(prefix="rlkit-web-") as folder,
