@@ -77,6 +77,8 @@ REGISTRY = {
 
 def entry(name: str) -> Entry:
     """The registry's entry; UserError with the nearest names where there is none."""
+    if not isinstance(name, str):
+        raise unknown("agent", name, REGISTRY)
     if name not in REGISTRY:
         raise unknown("agent", name, REGISTRY)
     return REGISTRY[name]

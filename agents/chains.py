@@ -51,13 +51,15 @@ class Chains(tf.Module):
         super().__init__(name="tabular")
         states, actions = discrete(observation_space, action_space)
         if not isinstance(config, ControlConfig):
-            raise UserError("layered-q-iteration goes through the layers one after another: take the loop host")
+            raise UserError(
+                "layered-q-iteration goes through the layers one after another: take the loop host and num_envs 1"
+            )
         if isinstance(config, TemporalDifferenceConfig):
             alone = {"n_step": config.n_step > 1, "trace_decay": config.trace_decay > 0, "double": config.double}
             for name, wanted in alone.items():
                 if wanted:
                     what = "double Q-learning" if name == "double" else f"{name} {getattr(config, name):g}"
-                    raise UserError(f"{what} is for one chain: take the loop host")
+                    raise UserError(f"{what} is for one chain: take the loop host and num_envs 1")
         self.config = config
         self.first_state, self.first_action = int(states.start), int(actions.start)
         shape = [1, int(states.n), int(actions.n)]

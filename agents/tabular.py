@@ -55,9 +55,9 @@ def discrete(
     """Both spaces; UserError where one of them is not Discrete."""
     for what, space in (("observations", observation_space), ("actions", action_space)):
         if not isinstance(space, spaces.Discrete):
-            raise UserError(
-                f"a tabular learner needs Discrete {what}, as FrozenLake-v1 has, and not {space}: dqn takes more"
-            )
+            box = isinstance(observation_space, spaces.Box) and isinstance(action_space, spaces.Discrete)
+            hint = ": take dqn" if box else ""  # which would refuse the others too
+            raise UserError(f"a tabular learner needs Discrete {what}, as FrozenLake-v1 has, and not {space}{hint}")
     return cast("spaces.Discrete", observation_space), cast("spaces.Discrete", action_space)
 
 

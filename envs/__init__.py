@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
 from rlkit.config import Argument
-from rlkit.errors import UserError, unknown
+from rlkit.errors import UserError, lacking, short, unknown
 
 if TYPE_CHECKING:
     from rlkit.functional import FunctionalEnv
@@ -86,16 +89,6 @@ MODELS = (
 REFUSALS = (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError, LookupError)
 """How an env that is made refuses its arguments."""
 
-EXTRAS = {
-    "box2d": "box2d",
-    "minatar": "minatar",
-    "pygame": "video",
-    "ale_py": "atari",
-    "cv2": "atari",
-    "opencv": "atari",
-}
-"""Which extra of rlkit installs a module that an env imports."""
-
 
 def names() -> list[str]:
     """The ids of every registered env that is the newest of its versions, Atari's games among them if installed."""
@@ -117,6 +110,8 @@ def find(env: str) -> EnvSpec:
     Raises:
         UserError: there is no such env, it is retired, or it needs a package that is not installed.
     """
+    if not isinstance(env, str):
+        raise _no_id(env)
     if not env:
         raise UserError("no env is given: name one with --env, such as CartPole-v1")
     name = _imported(env)
@@ -132,10 +127,7 @@ def find(env: str) -> EnvSpec:
     except gymnasium.error.DeprecatedEnv as error:
         raise UserError(f"env {name!r} is retired: {error}") from None
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        missing = (getattr(error, "name", None) or str(error)).casefold()
-        extra = next((extra for module, extra in EXTRAS.items() if module in missing), None)
-        hint = f"install rlkit with the extra {extra!r}" if extra else str(error)
-        raise UserError(f"env {name!r} needs a package that is not installed: {hint}") from None
+        raise UserError(f"env {name!r} needs a package: {lacking(error)}") from None
     return spec
 
 
@@ -184,10 +176,35 @@ def _game(spec: EnvSpec) -> EnvSpec:
     )
 
 
+def _no_id(env: object) -> UserError:
+    """The error for an env that is given as something else than its id."""
+    spec = env if isinstance(env, EnvSpec) else getattr(env, "spec", None)
+    known = isinstance(spec, EnvSpec) and spec.id in gymnasium.registry
+    how = (
+        f"give {spec.id!r}, and its arguments as env_args"
+        if isinstance(spec, EnvSpec) and known
+        else "register it, gymnasium.register(id='My-v0', entry_point=...), and give that id"
+    )
+    return UserError(
+        f"env is {short(env)}, expected the id of a registered env as text, such as 'CartPole-v1', since a run's "
+        f"config says how to make its env again: {how}"
+    )
+
+
+def _look_here(module: str) -> None:
+    """Have Python find a module that the user names in the current folder, if it is there, as ``python -m`` does."""
+    top = module.partition(".")[0]
+    with suppress(OSError, ValueError):  # a folder that is gone, a name that is none
+        here = str(Path.cwd())
+        if top and top not in sys.modules and here not in sys.path and PathFinder.find_spec(top, [here]):
+            sys.path.insert(0, here)
+
+
 def _imported(env: str) -> str:
     """An env's id without the module that it may begin with, which is imported."""
     module, colon, name = env.rpartition(":")
     if colon:
+        _look_here(module)
         try:
             importlib.import_module(module)
         except (ImportError, ValueError, TypeError) as error:  # the last two where it is no module's name

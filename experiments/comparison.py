@@ -24,6 +24,7 @@ from rlkit.curves import Curve, columns
 from rlkit.errors import UserError
 from rlkit.experiments import solving
 from rlkit.experiments.catalogue import SOLVERS, check_names
+from rlkit.loading import loading
 from rlkit.mdp import FiniteMDP
 from rlkit.solution import NotConvergedError, Solution
 
@@ -303,7 +304,8 @@ def _train(
     seed: int,
     folder: Path,
 ) -> Run:
-    from rlkit.experiments import training  # noqa: PLC0415 - loads TensorFlow
+    with loading():
+        from rlkit.experiments import training  # noqa: PLC0415 - loads TensorFlow
 
     if not isinstance(problem, str):
         raise UserError(f"{agent} learns on an env by its id, such as FrozenLake-v1: name one in place of the model")
@@ -314,7 +316,8 @@ def _train(
 
 
 def _load(name: str, problem: solving.Problem, env_args: Mapping[str, Any]) -> Run:
-    from rlkit.experiments import training  # noqa: PLC0415 - loads TensorFlow
+    with loading():
+        from rlkit.experiments import training  # noqa: PLC0415 - loads TensorFlow
 
     loaded = training.load(name)
     if not isinstance(problem, str) or (loaded.config.env, dict(loaded.config.env_args)) != (problem, dict(env_args)):
@@ -357,7 +360,8 @@ def action_values(loaded: Run, states: int) -> np.ndarray:
     Raises:
         UserError: the agent has no action values, or observes something else than the state.
     """
-    from rlkit.devices import configure  # noqa: PLC0415 - loads TensorFlow
+    with loading():
+        from rlkit.devices import configure  # noqa: PLC0415 - loads TensorFlow
 
     with solving.opened(loaded.config.env, loaded.config.env_args) as env:
         assert isinstance(env, gymnasium.Env)

@@ -45,7 +45,10 @@ def resolve(
     if written_for != model:
         raise UserError(f"{config} is a config of {written_for}, not of {model}")
     fields = dict(fields or {})
-    data = data or fields.pop("data", None) or from_file.get("data") or ""
+    if not isinstance(data, str | None):
+        raise unknown("data set", data, DATA)
+    if data is None:
+        data = fields.pop("data", None) or from_file.get("data") or ""
     if not data:
         raise UserError(f"name the data set to learn from, such as --data digits; there is {', '.join(DATA)}")
     if data not in DATA:

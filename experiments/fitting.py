@@ -11,16 +11,15 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from rlkit import datasets, fit_config, models, run
+from rlkit import datasets, devices, fit_config, models, run
 from rlkit.checkpoint import Checkpointer, check_room
-from rlkit.config import build
+from rlkit.config import build, path_argument
 from rlkit.data import Pipeline, augmentation
-from rlkit.devices import configure, onednn
+from rlkit.devices import configure, onednn, threads
 from rlkit.errors import UserError
 from rlkit.experiments.fit_configuration import resolve
-from rlkit.experiments.saying import Say, labelled, silent
+from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.facts import Data, Facts
 from rlkit.fit_config import FitConfig, LSTMConfig
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, CsvObserver, ProgressObserver, TensorBoardObserver
@@ -49,8 +48,9 @@ class FitRun(AnyRun):
         Raises:
             UserError: there is no such checkpoint, or it is damaged or of another model.
         """
-        trainee = Supervised(self.config, models.build(self.config, self.facts), self.facts)
-        return trainee, Checkpointer(self.directory.checkpoints, trainee).restore_agent(checkpoint)
+        with configure(self.config):
+            trainee = Supervised(self.config, models.build(self.config, self.facts), self.facts)
+            return trainee, Checkpointer(self.directory.checkpoints, trainee).restore_agent(checkpoint)
 
     def model(self, checkpoint: str = "best") -> keras.Model:
         """The trained model; classes and characters come as logits."""
@@ -115,7 +115,7 @@ def fit(
     preset: str = "auto",
     config: str | Path | None = None,
     say: Say = silent,
-    progress: str | None = None,
+    progress: str | bool | None = None,
     **fields: Any,  # noqa: ANN401 - any field of the model's config
 ) -> FitRun:
     """Train a model on a data set and return its run.
@@ -129,18 +129,21 @@ def fit(
         preset: a preset's name, "none", or "auto" for the data set's own where there is one.
         config: a TOML file of fields.
         say: told what a person may want to know.
-        progress: show a progress bar on stderr, behind this label.
+        progress: show a progress bar on stderr: True, or a label to set before it.
         **fields: any field of the model's config; the last word.
 
     Raises:
         UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
     """
-    resolved, taken = resolve(model, data, preset=preset, config=Path(config) if config else None, fields=fields)
+    label, folder = bar_label(progress), path_argument("run_dir", run_dir)
+    resolved, taken = resolve(
+        model, data, preset=preset, config=path_argument("config", config) if config else None, fields=fields
+    )
     with configure(resolved):
         found = datasets.load(resolved, say)
-        resolved = settled(resolved, found)
+        resolved = scheduled(devices.settled(resolved, say), found)
         session = _Session(resolved, found)
-        with run.preparing(Path(run_dir), model, resolved.data, resolved.seed, verb="fit") as directory:
+        with run.preparing(folder, model, resolved.data, resolved.seed, verb="fit") as directory:
             run.replace_text(directory.path / FACTS, found.facts.to_json())
             say(f"preset: {taken}" if taken else "preset: none, the defaults")
             held = f"{found.facts.held_out:,} held out" if found.facts.held_out else "none held out: evaluated on these"
@@ -148,7 +151,7 @@ def fit(
             say(f"task: {found.facts.task}")
             for note in found.facts.notes:
                 say(note)
-            return session.train(directory, say, progress)
+            return session.train(directory, say, label)
 
 
 def fit_seeds(
@@ -171,7 +174,7 @@ def fit_seeds(
     return runs
 
 
-def settled(config: FitConfig, data: Data) -> FitConfig:
+def scheduled(config: FitConfig, data: Data) -> FitConfig:
     """A config whose intervals and steps are numbers of updates, for these data; no interval is longer than the run."""
     epoch = Pipeline(data.train, config).batches
     steps = config.steps or config.epochs * epoch
@@ -180,20 +183,22 @@ def settled(config: FitConfig, data: Data) -> FitConfig:
     return config.replace(steps=steps, **{name: min(getattr(config, name) or few, steps) for name in names})
 
 
-def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> FitRun:
+def resume(
+    path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | bool | None = None
+) -> FitRun:
     """Continue a supervised run from its newest good checkpoint, as if it had never stopped.
 
     Args:
         path: the run's folder.
         steps: go on to this many updates instead of the config's.
         say: told what a person may want to know.
-        progress: show a progress bar on stderr, behind this label.
+        progress: show a progress bar on stderr: True, or a label to set before it.
 
     Raises:
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read; or its data
             are others than they were.
     """
-    before = load(path, say)
+    label, before = bar_label(progress), load(path, say)
     config, directory = before.config, before.directory
     if steps is not None:
         config = config.replace(steps=steps)
@@ -205,12 +210,12 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
     with configure(config):
         data = datasets.load(config, say)
         same(data.facts, before.facts, directory.path)
-        return _Session(config, data).train(directory, say, progress, resuming=True)
+        return _Session(config, data).train(directory, say, label, resuming=True)
 
 
 def load(path: str | Path, say: Say = silent) -> FitRun:
     """The supervised run at a path, or the newest below it that has a checkpoint; UserError where there is none."""
-    directory = run.find(Path(path), run.untrained, verb="fit", say=say)
+    directory = run.find(path, run.untrained, verb="fit", say=say)
     directory.require("fit")
     config = build(fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     try:
@@ -264,6 +269,8 @@ class _Session:
             check_room([directory.checkpoints], (c.keep_checkpoints + 1) * checkpointer.nbytes, "keep_checkpoints")
             loop = FitLoop(self.trainee, self.pipeline, self.evaluate, checkpointer)
             if resuming:
+                if changed := directory.changed(threads=threads(), onednn=onednn()):
+                    say(f"{changed}: the run may not go on bit for bit")
                 loop.restore(say)
                 CsvObserver.cut(directory.path, loop.step)
                 directory.write_config(c.to_dict())
@@ -271,7 +278,7 @@ class _Session:
             directory.update(
                 status="running",
                 versions=run.versions(),
-                threads=tf.config.threading.get_intra_op_parallelism_threads(),
+                threads=threads(),
                 onednn=onednn(),
             )
             if not resuming:

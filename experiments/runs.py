@@ -14,7 +14,7 @@ from rlkit.experiments.training import Run
 
 def load(path: str | Path, say: Say = silent) -> Run | FitRun:
     """The run at a path, or the newest one below it that has a checkpoint; UserError where there is none."""
-    directory = run.find(Path(path), run.untrained, say=say)
+    directory = run.find(path, run.untrained, say=say)
     return fitting.load(directory.path) if directory.verb == "fit" else training.load(directory.path)
 
 
@@ -28,7 +28,7 @@ def resume(path: str | Path, **options: Any) -> Run | FitRun:  # noqa: ANN401 - 
     Raises:
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
     """
-    directory = run.find(Path(path), run.untrained, say=options.get("say", silent))
+    directory = run.find(path, run.untrained, say=options.get("say", silent))
     if directory.verb == "fit":
         return fitting.resume(directory.path, **options)
     return training.resume(directory.path, **options)

@@ -13,8 +13,9 @@ import numpy as np
 
 from rlkit import env_model, envs
 from rlkit.agents import planners, triangle_induction
+from rlkit.config import checked
 from rlkit.envs.number_triangle import NumberTriangleEnv
-from rlkit.errors import UserError
+from rlkit.errors import UserError, short
 from rlkit.experiments.catalogue import SOLVER_OPTIONS
 from rlkit.files import whole
 from rlkit.mdp import FiniteMDP
@@ -64,9 +65,10 @@ def solve(
             not end and no gamma is given.
         NotConvergedError: the bound is not within the tolerance.
     """
+    gamma, horizon = checked("gamma", gamma, float | None), checked("horizon", horizon, int | None)
     settings: dict[str, Any] = {
-        "tolerance": tolerance,
-        "max_iterations": max_iterations,
+        "tolerance": checked("tolerance", tolerance, float),
+        "max_iterations": checked("max_iterations", max_iterations, int),
         "allow_unconverged": allow_unconverged,
     }
     settings |= {name: value for name, value in rest.items() if name in OPTIONS}
@@ -119,6 +121,11 @@ def opened(problem: Problem, env_args: Mapping[str, Any]) -> Iterator[gymnasium.
             yield env
         finally:
             env.close()
+    elif not isinstance(problem, FiniteMDP | gymnasium.Env):
+        raise UserError(
+            f"the problem is {short(problem)}, expected an env's id such as 'FrozenLake-v1', an env that is made, or a "
+            "FiniteMDP"
+        )
     elif env_args:
         raise UserError(f"{next(iter(env_args))!r} is no option: a problem that is made takes no arguments")
     else:

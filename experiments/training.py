@@ -7,14 +7,13 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import gymnasium
 import numpy as np
-import tensorflow as tf
 
 from rlkit import agents, envs, run
 from rlkit.agent import Agent, AgentFactory, Learner, RolloutAgent
@@ -24,13 +23,13 @@ from rlkit.agents.q_agent import QAgent
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer, check_room
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
-from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build
-from rlkit.devices import configure, fast_precision, onednn
+from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build, checked, path_argument
+from rlkit.devices import configure, fast_precision, onednn, settled, threads
 from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.regret import Regret, model_of
-from rlkit.experiments.saying import Say, labelled, silent
+from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.frames import FrameReplay
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
@@ -73,6 +72,10 @@ class Run(AnyRun):
         Args:
             checkpoint: "best", "last" or a step's number.
         """
+        with configure(self.config):
+            return self._agent(checkpoint)
+
+    def _agent(self, checkpoint: str) -> tuple[Learner, int]:
         probe = make_vector(envs.find(self.config.env), self.config.env_args, 1, "resettable")
         try:
             make = agents.agent_class(self.directory.agent)
@@ -98,6 +101,8 @@ class Run(AnyRun):
             checkpoint: "best", "last" or a step's number.
             runtime: one of "tensorflow", "litert".
         """
+        checked("runtime", runtime, Literal["tensorflow", "litert"])
+        num_envs = checked("num_envs", num_envs, int, low=1)
         if runtime == "litert":
             return self._litert(num_envs, checkpoint)
         with configure(self.config):
@@ -154,6 +159,8 @@ class Run(AnyRun):
         Raises:
             UserError: there is no such checkpoint, or it is damaged.
         """
+        episodes, seed = checked("episodes", episodes, int, low=1), checked("seed", seed, int, low=0)
+        epsilon = checked("epsilon", epsilon, float, low=0, high=1)
         num_envs = evaluation_envs(self.config.env, episodes)
         policy, step = self.policy(num_envs, checkpoint, runtime)
         vector = make_vector(envs.find(self.config.env), self.config.env_args, num_envs, "resettable")
@@ -195,7 +202,7 @@ def train(
     preset: str = "auto",
     config: str | Path | None = None,
     say: Say = silent,
-    progress: str | None = None,
+    progress: str | bool | None = None,
     **fields: Any,  # noqa: ANN401 - any field of the agent's config
 ) -> Run:
     """Train an agent and return its run.
@@ -209,14 +216,16 @@ def train(
         preset: a preset's name, "none", or "auto" for the env's own where there is one.
         config: a TOML file of fields.
         say: told what a person may want to know.
-        progress: show a progress bar on stderr, behind this label.
+        progress: show a progress bar on stderr: True, or a label to set before it.
         **fields: any field of the agent's config; the last word.
 
     Raises:
         UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
     """
-    resolved, taken = resolve(agent, env, preset=preset, config=Path(config) if config else None, fields=fields)
-    (run,) = _start(agent, [resolved], taken, Path(run_dir), say, progress)
+    label, folder = bar_label(progress), path_argument("run_dir", run_dir)
+    file = path_argument("config", config) if config else None
+    resolved, taken = resolve(agent, env, preset=preset, config=file, fields=fields)
+    (run,) = _start(agent, [resolved], taken, folder, say, label)
     return run
 
 
@@ -250,15 +259,19 @@ def train_seeds(  # noqa: PLR0913 - train's, and seeds
     Raises:
         UserError: as `train`.
     """
-    file = Path(config) if config else None
+    file, folder = path_argument("config", config) if config else None, path_argument("run_dir", run_dir)
+    given: object = seeds
+    seeds = checked("seeds", list(given) if isinstance(given, Iterable) else given, tuple[int, ...])
+    if not seeds:
+        raise UserError("seeds is empty, expected at least one")
     resolved = [resolve(agent, env, preset=preset, config=file, fields={**fields, "seed": seed}) for seed in seeds]
     configs, taken = [c for c, _ in resolved], resolved[0][1]
     if len(seeds) > 1 and looping(configs[0])[0] == "compiled":
-        return _start(agent, configs, taken, Path(run_dir), say, f"{len(seeds)} seeds: " if progress else None)
+        return _start(agent, configs, taken, folder, say, f"{len(seeds)} seeds: " if progress else None)
     runs: list[Run] = []
     for c in configs:
         label = f"seed {c.seed}: "
-        runs += _start(agent, [c], taken, Path(run_dir), labelled(say, label), label if progress else None)
+        runs += _start(agent, [c], taken, folder, labelled(say, label), label if progress else None)
         if runs[-1].status == "interrupted":
             break
     return runs
@@ -269,7 +282,7 @@ def _start(
 ) -> list[Run]:
     """Train new runs whose configs differ in the seed alone."""
     loop, why = looping(configs[0])
-    configs = [_settled(c).replace(loop=loop) for c in configs]
+    configs = [_settled(c, say if c is configs[0] else silent).replace(loop=loop) for c in configs]
     with _Session(agent, configs, say) as session:
         directories = [session.enter_context(run.preparing(run_dir, agent, c.env, c.seed)) for c in configs]
         say(f"preset: {preset}" if preset else "preset: none, the defaults")
@@ -277,12 +290,12 @@ def _start(
         return session.train(directories, progress=progress)
 
 
-def _settled(config: TrainConfig) -> TrainConfig:
-    """A config whose precision does not depend on the machine any more, so that the run goes on as it began."""
-    if not isinstance(config, DQNConfig) or config.precision != "auto":
-        return config
+def _settled(config: TrainConfig, say: Say) -> TrainConfig:
+    """A config whose threads and precision are those that the run begins with, so that it goes on with them."""
     with configure(config):
-        return config.replace(precision=fast_precision())
+        config = settled(config, say)
+        auto = isinstance(config, DQNConfig) and config.precision == "auto"
+        return config.replace(precision=fast_precision()) if auto else config
 
 
 def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
@@ -310,7 +323,8 @@ def looping(config: TrainConfig) -> tuple[Literal["host", "compiled"], str]:
         against = f"env {c.env!r}{arguments} is not there as tensor functions"
     if c.loop == "compiled":
         if against:
-            raise UserError(f"loop is compiled, but {against}: take host")
+            several = " and num_envs 1" if isinstance(c, TabularConfig) and c.num_envs > 1 else ""
+            raise UserError(f"loop is compiled, but {against}: take host{several}")
         return "compiled", "as asked"
     if isinstance(c, TabularConfig):
         return "host", "as fast as a table can be learned"
@@ -331,19 +345,19 @@ def make_replay(config: ReplayConfig, space: gymnasium.Space[Any]) -> Replay:
     return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent)
 
 
-def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | None = None) -> Run:
+def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | bool | None = None) -> Run:
     """Continue a run from its newest good checkpoint, as if it had never stopped.
 
     Args:
         path: the run's folder.
         steps: go on to this many steps instead of the config's.
         say: told what a person may want to know.
-        progress: show a progress bar on stderr, behind this label.
+        progress: show a progress bar on stderr: True, or a label to set before it.
 
     Raises:
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
     """
-    directory = run.find(Path(path), run.untrained, verb="train", say=say)
+    directory = run.find(path, run.untrained, verb="train", say=say)
     config = read_config(directory)
     if steps is not None:
         config = config.replace(steps=steps)
@@ -352,13 +366,13 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
             f"run {directory.path} is {directory.status} at step {directory.info['step']}: give more --steps to go on"
         )
     with _Session(directory.agent, [config], say) as session:
-        (resumed,) = session.train([directory], progress=progress, resuming=True)
+        (resumed,) = session.train([directory], progress=bar_label(progress), resuming=True)
     return resumed
 
 
 def load(path: str | Path, say: Say = silent) -> Run:
     """The run at a path, or the newest one below it that has a checkpoint; UserError where there is none."""
-    directory = run.find(Path(path), run.untrained, verb="train", say=say)
+    directory = run.find(path, run.untrained, verb="train", say=say)
     return Run(directory, read_config(directory))
 
 
@@ -536,7 +550,7 @@ class _Session(contextlib.ExitStack):
             directory.update(
                 status="running",
                 versions=run.versions(),
-                threads=tf.config.threading.get_intra_op_parallelism_threads(),
+                threads=threads(),
                 onednn=onednn(),
             )
             if not resuming:
@@ -581,10 +595,8 @@ class _Session(contextlib.ExitStack):
         return [Run(directory, config) for directory, config in zip(directories, self.configs, strict=True)]
 
     def _resume(self, loop: AgentLoop, directory: RunDirectory) -> None:
-        before, now = directory.info.get("versions", {}), run.versions()
-        changed = [f"{k} {before[k]} is now {v}" for k, v in now.items() if before.get(k, v) != v]
-        if changed:
-            self.say(f"{', '.join(changed)}: the run may not go on bit for bit")
+        if changed := directory.changed(threads=threads(), onednn=onednn()):
+            self.say(f"{changed}: the run may not go on bit for bit")
         loop.restore(self.say)
         CsvObserver.cut(directory.path, loop.step)
         directory.write_config(self.config.to_dict())

@@ -15,7 +15,15 @@ import importlib
 import os
 import platform
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlkit.experiments.comparison import compare
+    from rlkit.experiments.exporting import export_run
+    from rlkit.experiments.fitting import FitRun, fit, fit_seeds
+    from rlkit.experiments.runs import load, resume
+    from rlkit.experiments.solving import solve
+    from rlkit.experiments.training import Run, train, train_seeds
 
 __version__ = "0.1.0"
 
@@ -36,6 +44,7 @@ _LAZY = {
     "solve": "rlkit.experiments.solving",
     "compare": "rlkit.experiments.comparison",
 }
+_WITHOUT_TENSORFLOW = ("compare", "solve")
 __all__ = [
     "FitRun",
     "Run",
@@ -55,13 +64,23 @@ _ENVS = "rlkit.envs"
 _SPEC = globals().pop("__spec__")
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute has any type
+def _attribute(name: str) -> object:
+    """The module's `__getattr__`: what `_LAZY` names, loaded when it is asked for."""
     if name == "__spec__":
         _register_envs()
         return _SPEC
-    if name in _LAZY:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rlkit' has no attribute {name!r}")
+    if name in _WITHOUT_TENSORFLOW:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'rlkit' has no attribute {name!r}")
+    from rlkit.loading import loading  # noqa: PLC0415 - import rlkit loads nothing
+
+    with loading():
+        return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+if not TYPE_CHECKING:  # where it is seen, each name that does not exist has a type
+    __getattr__ = _attribute
 
 
 def __dir__() -> list[str]:

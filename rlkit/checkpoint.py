@@ -190,6 +190,7 @@ class Checkpointer:
         Raises:
             UserError: there is no such checkpoint, or it cannot be read.
         """
+        which = str(which)  # a step's number may be given as one
         best, steps = steps_in(self.directory / "best"), steps_in(self.directory)
         if not steps and not best:
             raise UserError(f"there is no checkpoint in {self.directory}")

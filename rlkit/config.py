@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from rlkit.errors import UserError, unknown
+from rlkit.errors import UserError, short, unknown
 from rlkit.files import home
 
 Argument = str | int | float | bool | list[Any] | dict[str, Any]
@@ -189,6 +189,20 @@ def check_names(cls: type[Config], values: Mapping[str, object], where: str = ""
         if name.replace("-", "_") not in names:
             error = unknown("field", name, names)
             raise UserError(f"{where}: {error}" if where else str(error))
+
+
+def checked(name: str, value: object, hint: Any, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401
+    """An argument of a function, checked and coerced as a config's field is; UserError where it cannot be."""
+    result = coerce(name, value, hint)
+    check_bounds(name, result, {"low": low, "high": high, "above": None})
+    return result
+
+
+def path_argument(name: str, value: object) -> Path:
+    """An argument of a function as a path: UserError where it is none."""
+    if not isinstance(value, str | Path):
+        raise UserError(f"{name} is {short(value)}, expected a path")
+    return home(value)
 
 
 def coerce(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401 - the field's own type

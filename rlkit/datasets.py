@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rlkit import image_data, mnist, tables
-from rlkit.errors import UserError, unknown
+from rlkit.errors import UserError, install, unknown
 from rlkit.facts import Data, Facts, Pair, Say, arrays, classified, in_order, named_file, own_size, split
 from rlkit.fit_config import FitConfig, LSTMConfig
 from rlkit.mnist import DIGITS
@@ -38,7 +38,7 @@ def _digits(config: FitConfig, say: Say) -> Data:
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - an extra
     except ImportError:
-        raise UserError("digits needs scikit-learn: pip install 'rlkit[data]'") from None
+        raise UserError(f"digits needs scikit-learn: {install('data')}") from None
     found = load_digits()
     x = (found.images[..., None] / 16).astype(np.float32)
     return classified(*in_order(x, found.target, config.holdout), DIGITS)

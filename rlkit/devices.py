@@ -6,53 +6,81 @@ import hashlib
 import os
 import platform
 import re
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import keras
 import tensorflow as tf
 
 from rlkit.config import Config
 from rlkit.errors import UserError
 from rlkit.files import cache
+from rlkit.loading import silenced
 
-_configured: dict[str, object] = {}
+C = TypeVar("C", bound=Config)
 
 PROGRAMS = 200
 """Compiled programs that are kept from process to process; the oldest make room."""
 
 
-def configure(config: Config) -> AbstractContextManager[Any]:
+def configure(config: Config) -> AbstractContextManager[None]:
     """Apply a config's device fields, and give the scope to compute in.
 
-    TensorFlow takes them once a process: a second run in the same process must agree with the first.
+    TensorFlow takes them once a process, as it starts. Where it has started before, or was set by the program that
+    calls, it keeps its threads (`settled` tells), its way of taking memory, and what it sees if the config sees all.
+    In the scope Keras and TensorFlow have their defaults; afterwards those of the program that calls.
 
     Raises:
-        UserError: the device does not exist, or TensorFlow has started with other settings.
+        UserError: the device does not exist, or TensorFlow has started without what the config asks for.
     """
-    if not _configured:
-        keep_programs()  # TensorFlow reads its flags when it first looks for devices
     gpus = visible_gpus(config)
-    fields = ["logical_devices", "threads"]
-    if tf.config.list_physical_devices("GPU"):
-        fields += ["visible_gpus", "memory_growth", "memory_limit"]
-    wanted: dict[str, object] = {name: getattr(config, name) for name in fields}
-    different = [name for name in fields if _configured.get(name, wanted[name]) != wanted[name]]
-    if different:
-        raise UserError(
-            f"TensorFlow has started in this process with other settings of {', '.join(different)}: start a new process"
-        )
-    if not _configured:
-        try:
-            _apply(config, gpus)
-        except RuntimeError as error:
-            raise UserError(
-                f"TensorFlow has started in this process before rlkit could set it up ({str(error).rstrip('.')}): "
-                "start a new process, and train before anything else computes in it"
-            ) from None
-        _configured.update(wanted)
-    scope: AbstractContextManager[Any] = tf.device(device_name(config.device))
-    return scope
+    with _programs_kept():  # TensorFlow reads its flags as it starts
+        _apply(config, gpus)
+        return _scope(device_name(config.device))
+
+
+@contextmanager
+def _scope(device: str) -> Iterator[None]:
+    """Compute on a device, with Keras' and TensorFlow's defaults for what is not said where it is used."""
+    policy, floatx, order = keras.config.dtype_policy(), keras.config.floatx(), keras.config.image_data_format()
+    eager, jit = tf.config.functions_run_eagerly(), tf.config.optimizer.get_jit()
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    tf.config.run_functions_eagerly(False)
+    if jit:
+        tf.config.optimizer.set_jit(False)
+    try:
+        with tf.device(device):
+            yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(order)
+        tf.config.run_functions_eagerly(eager)
+        if jit:
+            tf.config.optimizer.set_jit(jit)
+
+
+def settled(config: C, say: Callable[[str], None]) -> C:
+    """A config with the threads that TensorFlow has once it has started, which is said where they are others."""
+    has = tf.config.threading.get_intra_op_parallelism_threads()
+    if has == config.threads:
+        return config
+    text = f"{has} of one operation" if has else f"TensorFlow's choice, {threads()}"
+    say(f"threads: {text}, not {config.threads}, as TensorFlow is set up once a process; some results depend on it")
+    return config.replace(threads=has)
+
+
+def threads() -> int:
+    """How many threads an operation has, TensorFlow's own choice counted too: a core that it may use each."""
+    chosen = int(tf.config.threading.get_intra_op_parallelism_threads())
+    if chosen:
+        return chosen
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def onednn() -> bool | None:
@@ -93,21 +121,36 @@ def visible_gpus(config: Config) -> list[Any]:
 
 
 def _apply(config: Config, gpus: list[Any]) -> None:
-    if config.threads:
-        with suppress(RuntimeError):  # TensorFlow has started and keeps its threads: that alone stops nobody
+    """Set what TensorFlow takes before it starts; where it has started, what it has must do."""
+    if config.threads and not tf.config.threading.get_intra_op_parallelism_threads():
+        with suppress(RuntimeError):  # its own choice then: that alone stops nobody
             tf.config.threading.set_intra_op_parallelism_threads(config.threads)
     if config.visible_gpus != "all":
-        tf.config.set_visible_devices(gpus, "GPU")
+        _demand(f"visible_gpus is {config.visible_gpus}", lambda: tf.config.set_visible_devices(gpus, "GPU"))
+    parts = [tf.config.LogicalDeviceConfiguration(memory_limit=config.memory_limit)] * config.logical_devices
     for gpu in gpus:
         if config.memory_limit:
-            split = [tf.config.LogicalDeviceConfiguration(memory_limit=config.memory_limit)] * config.logical_devices
-            tf.config.set_logical_device_configuration(gpu, split)
+            asked = f"memory_limit is {config.memory_limit} with {config.logical_devices} logical_devices"
+            _demand(asked, partial(tf.config.set_logical_device_configuration, gpu, parts))
         else:
-            tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
+            with suppress(RuntimeError, ValueError):  # started or split already
+                tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
     if not gpus and config.logical_devices > 1:
+        parts = [tf.config.LogicalDeviceConfiguration()] * config.logical_devices
         cpu = tf.config.list_physical_devices("CPU")[0]
-        split = [tf.config.LogicalDeviceConfiguration()] * config.logical_devices
-        tf.config.set_logical_device_configuration(cpu, split)
+        asked = f"logical_devices is {config.logical_devices}"
+        _demand(asked, lambda: tf.config.set_logical_device_configuration(cpu, parts))
+
+
+def _demand(asked: str, make: Callable[[], object]) -> None:
+    """Set what TensorFlow takes before it starts; UserError where it has started with something else."""
+    try:
+        make()
+    except (RuntimeError, ValueError):
+        raise UserError(
+            f"{asked}, but TensorFlow has started in this process with other settings: start a new process, and train "
+            "before anything else computes in it"
+        ) from None
 
 
 def device_name(device: str) -> str:
@@ -138,15 +181,30 @@ def describe() -> dict[str, Any]:
     }
 
 
-def keep_programs() -> None:
+@contextmanager
+def _programs_kept() -> Iterator[None]:
     """Let XLA keep what it compiles for the CPU in the user's cache, so that the next process starts without.
 
-    Programs belong to a version of TensorFlow and to a CPU, each of which has a folder of its own. Where the folder
-    cannot be written, or TF_XLA_FLAGS names another one, nothing is changed.
+    The flag stands in the environment until TensorFlow has read it. Nothing is changed where TF_XLA_FLAGS names a
+    folder, ours cannot be written, or TensorFlow would log each program that it finds there.
     """
-    flags = os.environ.get("TF_XLA_FLAGS", "")
-    if "persistent_cache" in flags:
+    flags = os.environ.get("TF_XLA_FLAGS")
+    folder = _programs() if silenced() and "persistent_cache" not in (flags or "") else None
+    if folder is None:
+        yield
         return
+    os.environ["TF_XLA_FLAGS"] = f"{flags or ''} --tf_xla_persistent_cache_directory={folder}".strip()
+    try:
+        yield
+    finally:
+        if flags is None:
+            del os.environ["TF_XLA_FLAGS"]
+        else:
+            os.environ["TF_XLA_FLAGS"] = flags
+
+
+def _programs() -> Path | None:
+    """The folder of the programs of this version of TensorFlow on this CPU; None where it cannot be written."""
     try:
         features = re.findall(r"^(?:model name|flags)\s*:.*", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[:2]
     except OSError:
@@ -156,9 +214,9 @@ def keep_programs() -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            return
+            return None
         for stale in sorted(folder.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[PROGRAMS:]:
             stale.unlink(missing_ok=True)
     except OSError:
-        return
-    os.environ["TF_XLA_FLAGS"] = f"{flags} --tf_xla_persistent_cache_directory={folder}".strip()
+        return None
+    return folder

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+
+DISTRIBUTION = "rlkit-keras"
+"""Name by which pip knows rlkit: another project has the name rlkit on the index."""
+
+
+EXTRAS = {
+    "box2d": "box2d",
+    "minatar": "minatar",
+    "pygame": "video",
+    "ale_py": "atari",
+    "cv2": "atari",
+    "opencv": "atari",
+}
+"""Which extra of rlkit installs a module that an env imports."""
 
 
 class UserError(Exception):
@@ -88,7 +103,22 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """Names that other libraries and habit have for ours; of several, those that exist where one is asked for."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+def install(extra: str) -> str:
+    """How to install an extra of rlkit, for who reads it: in its clone where it lies in one, else by its name."""
+    clone = Path(__file__).resolve().parents[1]
+    if (clone / "setup.cfg").is_file():
+        return f"pip install -e '.[{extra}]' in {clone}"
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def lacking(error: Exception) -> str:
+    """Sentence on the package that an env lacks, and how to install it, from the error that it raised."""
+    missing = (getattr(error, "name", None) or str(error)).casefold()
+    module = next((module for module in EXTRAS if module in missing), None)
+    return f"{module} is not installed: {install(EXTRAS[module])}" if module else str(error)
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest ones that do.
 
     >>> print(unknown("agent", "dqm", ["dqn", "sarsa"]))
@@ -96,6 +126,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     >>> print(unknown("flag", "--total-timesteps", ["--seed", "--steps"]))
     unknown flag '--total-timesteps': did you mean '--steps'?
     """
+    if not isinstance(name, str):
+        return UserError(f"{kind} is {short(name)}, expected a name, as text")
     names = sorted(known, key=str.casefold)
     folded = {n.casefold(): n for n in names}
     plain = {_plain(n): n for n in names}
@@ -114,3 +146,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 def _plain(name: str) -> str:
     """A flag or a field as a field is written."""
     return name.casefold().lstrip("-").replace("-", "_")
+
+
+def short(value: object) -> str:
+    """A value of any type in a sentence: its repr, cut where it is long, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -37,6 +37,35 @@ class RecurrentPolicy(Protocol):
         ...
 
 
+def observed(observations: np.ndarray, shape: tuple[int | None, ...], dtype: np.dtype) -> np.ndarray:
+    """Observations as a policy takes them; a list is taken too.
+
+    Args:
+        observations: [N, ...].
+        shape: that they must have; None takes any N.
+        dtype: that they become: whole numbers need whole numbers.
+
+    Raises:
+        UserError: they have another shape, or are of another kind.
+    """
+    try:
+        given = np.asarray(observations)
+    except ValueError:
+        raise UserError(f"observations are no array, expected {_shown(shape)} of {dtype}") from None
+    if given.shape != shape and (shape[0] is not None or given.ndim != len(shape) or given.shape[1:] != shape[1:]):
+        one = ": one observation alone is observation[None]" if given.shape == shape[1:] else ""
+        raise UserError(f"observations are of shape {list(given.shape)}, expected {_shown(shape)}{one}")
+    if given.dtype != dtype and given.dtype.kind not in ("biu" if dtype.kind in "biu" else "biuf"):
+        raise UserError(f"observations are of dtype {given.dtype}, expected {dtype}")
+    return given
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    """A batch's shape for people."""
+    first = "N" if shape[0] is None else str(shape[0])
+    return f"[{', '.join([first, *map(str, shape[1:])])}], one observation a row"
+
+
 def begin(policy: Policy, fresh: np.ndarray) -> None:
     """Tell a policy that remembers where an episode begins with the next observation, [N] bool."""
     if isinstance(policy, RecurrentPolicy):

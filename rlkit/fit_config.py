@@ -156,6 +156,8 @@ MODELS = {
 
 def config_class(model: str) -> type[FitConfig]:
     """The config of a model; UserError with the nearest names where there is none."""
+    if not isinstance(model, str):
+        raise unknown("model", model, MODELS)
     if model not in MODELS:
         raise unknown("model", model, MODELS)
     return MODELS[model].config

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rlkit import images, tfrecord
 from rlkit.data import Source
-from rlkit.errors import UserError
+from rlkit.errors import UserError, install
 from rlkit.facts import Data, Facts, Say, image_size_of, named_file, scaled, split
 from rlkit.fit_config import FitConfig
 
@@ -109,7 +109,7 @@ def flowers(config: FitConfig, say: Say) -> Data:
         import tensorflow_datasets as tfds  # noqa: PLC0415 - an extra
     except ImportError:
         raise UserError(
-            "flowers needs a folder of images, --data-dir, or TensorFlow Datasets: pip install 'rlkit[data]'"
+            f"flowers needs a folder of images, --data-dir, or TensorFlow Datasets: {install('data')}"
         ) from None
     builder = tfds.builder("tf_flowers")
     say("flowers: from TensorFlow Datasets' cache, or downloaded to it")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rlkit.errors import UserError
+from rlkit.evaluation import observed
 from rlkit.quiet import quiet
 
 LARGE = 1_000_000
@@ -29,7 +30,7 @@ class LiteRT:
         try:
             from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - an extra
         except ImportError:
-            raise UserError("a .tflite is run by ai-edge-litert: pip install ai-edge-litert") from None
+            raise UserError("a .tflite needs ai-edge-litert: pip install ai-edge-litert") from None
         if not path.is_file():
             raise UserError(f"{path} is no file, expected a .tflite that rlkit export wrote")
         try:
@@ -93,7 +94,8 @@ class LiteRTPolicy:
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """Actions, [N] int32, for observations, [N, ...]."""
-        given = np.asarray(observations, self._dtype)
+        number = None if self._memory is None else len(self._memory)
+        given = observed(observations, (number, *self.shape), self._dtype).astype(self._dtype, copy=False)
         if self._memory is not None:
             return np.concatenate([self._remember(given, i) for i in range(len(given))])
         if len(given) == 1:

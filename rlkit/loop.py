@@ -19,7 +19,7 @@ from rlkit.agent import Agent, Clock, Learner, RolloutAgent
 from rlkit.base_loop import Loop
 from rlkit.checkpoint import Checkpointer
 from rlkit.config import ReplayConfig, TrainConfig
-from rlkit.evaluation import Evaluation, Policy
+from rlkit.evaluation import Evaluation, Policy, observed
 from rlkit.exploration import draws
 from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
@@ -40,7 +40,8 @@ def compile_policy(agent: Learner, space: gymnasium.Space[Any], num_envs: int) -
     dtype = observation_dtype(space)
     zero = tf.constant(0, tf.int64)
 
-    signature = [tf.TensorSpec([num_envs, *(space.shape or ())], dtype)]
+    shape = (num_envs, *(space.shape or ()))
+    signature = [tf.TensorSpec(shape, dtype)]
 
     @tf.function(input_signature=signature, jit_compile=agent.config.jit, autograph=False)
     def act(observations: tf.Tensor) -> tf.Tensor:
@@ -49,7 +50,7 @@ def compile_policy(agent: Learner, space: gymnasium.Space[Any], num_envs: int) -
     call = call_flat(act.get_concrete_function())
 
     def policy(observations: np.ndarray) -> np.ndarray:
-        actions: np.ndarray = call(tf.constant(observations, dtype)).numpy()
+        actions: np.ndarray = call(tf.constant(observed(observations, shape, dtype), dtype)).numpy()
         return actions
 
     return policy

@@ -14,6 +14,7 @@ import tensorflow as tf
 from rlkit.acting import COUNTS, call_flat, counts
 from rlkit.agent import Clock
 from rlkit.config import TrainConfig
+from rlkit.evaluation import observed
 from rlkit.networks import observation_dtype
 from rlkit.vector import Arrays
 
@@ -59,10 +60,11 @@ class RecurrentActor:
     def __init__(self, agent: RecurrentAgent, space: gymnasium.Space[Any], num_envs: int, *, explore: bool) -> None:
         self.traces = 0
         self._dtype = observation_dtype(space)
+        self._shape = (num_envs, *(space.shape or ()))
         self._memory = tf.zeros([num_envs, agent.memory_size])
         self._fresh = np.ones(num_envs, np.bool_)
         signature = [
-            tf.TensorSpec([num_envs, *(space.shape or ())], self._dtype),
+            tf.TensorSpec(self._shape, self._dtype),
             tf.TensorSpec([num_envs], tf.bool),
             tf.TensorSpec(self._memory.shape, tf.float32),
             COUNTS,
@@ -87,7 +89,7 @@ class RecurrentActor:
         return chosen
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        return self.act(observations, 0, 0)
+        return self.act(observed(observations, self._shape, self._dtype), 0, 0)
 
     def reset(self, fresh: np.ndarray) -> None:
         """Forget where an episode begins with the next observation, [N] bool."""

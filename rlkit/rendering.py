@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from rlkit.config import Argument
-from rlkit.errors import UserError
+from rlkit.errors import UserError, install, lacking
 from rlkit.evaluation import LONGEST, Policy, begin
 from rlkit.files import check_output
 from rlkit.panel import Panel, font, views
@@ -164,7 +164,7 @@ def check(path: Path | None, *, human: bool = False) -> None:
             with _headless():
                 import pygame  # noqa: F401, PLC0415 - an extra
         except ImportError:
-            raise UserError("--human needs the extra 'video': pip install '.[video]' in the clone") from None
+            raise UserError(f"--human needs pygame: {install('video')}") from None
 
 
 class _Moment(NamedTuple):
@@ -326,7 +326,7 @@ def _world(env: str | EnvSpec, env_args: Mapping[str, Argument]) -> Iterator[gym
                 raise UserError(f"{name_of(env)} cannot be drawn: it does not render rgb_array")
             yield made
     except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"{name_of(env)} cannot be drawn: {error}") from error
+        raise UserError(f"{name_of(env)} cannot be drawn: {lacking(error)}") from error
 
 
 def _make(env: str | EnvSpec, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:

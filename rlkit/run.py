@@ -23,7 +23,7 @@ from typing import Any
 import tomli_w
 
 from rlkit import __version__
-from rlkit.config import read_toml
+from rlkit.config import path_argument, read_toml
 from rlkit.errors import UserError, WriteError
 from rlkit.files import home, steps_in, write_whole
 
@@ -122,6 +122,21 @@ class RunDirectory:
     def step(self) -> int:
         """The newest step that was saved, also of a run that was killed and could not say so."""
         return max([int(self.info["step"]), *steps_in(self.checkpoints)])
+
+    def changed(self, *, threads: int, onednn: bool | None) -> str:
+        """Sentence on what decides a run's numbers and is not as it was; empty where all is.
+
+        Args:
+            threads: of one operation, now; runs of old that TensorFlow chose for say 0.
+            onednn: as `rlkit.devices.onednn`, now.
+        """
+        before, now = self.info.get("versions", {}), versions()
+        changed = [f"{k} {before[k]} is now {v}" for k, v in now.items() if before.get(k, v) != v]
+        if self.info.get("threads") not in (None, 0, threads):
+            changed.append(f"threads {self.info['threads']} is now {threads}")
+        if self.info.get("onednn") not in (None, onednn):
+            changed.append(f"oneDNN {self.info['onednn']} is now {onednn}")
+        return ", ".join(changed)
 
     @property
     def status(self) -> str:
@@ -305,7 +320,7 @@ def unmeasured(run: RunDirectory) -> str | None:
 
 
 def find(
-    path: Path,
+    path: str | Path,
     unfit: Callable[[RunDirectory], str | None] = anything,
     *,
     verb: str | None = None,
@@ -322,7 +337,7 @@ def find(
     Raises:
         UserError: there is no such run.
     """
-    path = home(path)
+    path = path_argument("run", path)
     if not path.exists():
         siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         hint = f": there is {', '.join(siblings[:6])}" if siblings else ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlkit.errors import UserError
+from rlkit.errors import UserError, install
 from rlkit.files import whole
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def ffmpeg() -> str:
     except (ImportError, RuntimeError):
         found = shutil.which("ffmpeg")
     if found is None:
-        raise UserError("writing mp4 needs the extra 'video': pip install '.[video]' in the clone, or choose .gif")
+        raise UserError(f"writing mp4 needs ffmpeg: {install('video')}")
     return found
 
 

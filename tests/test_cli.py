@@ -31,7 +31,7 @@ from rlkit.cli.fit import model_command
 from rlkit.cli.tfrecord import tfrecord
 from rlkit.cli.train import agent_command
 from rlkit.config import TrainConfig, read_toml
-from rlkit.errors import UserError
+from rlkit.errors import UserError, install
 from rlkit.metrics import ProgressObserver
 from rlkit.run import FORMAT, RunDirectory, create, find
 
@@ -188,13 +188,26 @@ UNKNOWN = {
     "plot --x step": "unknown --x 'step': did you mean 'steps'?",
 }
 
+KEEPS = (
+    "a resumed run keeps its {} and its config, and only --steps can change: leave out {}, as in rlkit {} --resume RUN "
+    "--steps N"
+)
+
 WRONG = {
     "train": "name an agent to train, such as rlkit train dqn --env CartPole-v1, or --resume RUN",
     "train dqn": "no env is given: name one with --env, such as CartPole-v1",
     "train --env CartPole-v1": "--env comes after the agent's name, rlkit train AGENT --env",
     "train --steps 5 dqn --env CartPole-v1": "--steps comes after the agent's name: say rlkit train dqn --steps",
     "train --json dqn --env CartPole-v1": "--json comes after the agent's name: say rlkit train dqn --json",
-    "train --resume run dqn": "--resume takes the agent from the run: say rlkit train --resume run",
+    "train --resume run dqn": KEEPS.format("agent", "dqn", "train"),
+    "train --resume run --steps 4000 --learning-rate 0.1": KEEPS.format("agent", "--learning-rate", "train"),
+    "train dqn --resume run --steps 4000 --learning-rate 0.1": KEEPS.format("agent", "dqn, --learning-rate", "train"),
+    "train --learning-rate=0.1 --resume=run --env CartPole-v1": KEEPS.format(
+        "agent", "--learning-rate, --env", "train"
+    ),
+    "train --json --resume run --set gamma=0.9": KEEPS.format("agent", "--set", "train"),
+    "fit mlp --resume run --epochs 3": KEEPS.format("model", "mlp, --epochs", "fit"),
+    "fit --resume run --seed 1": KEEPS.format("model", "--seed", "fit"),
     "train dqn --env CartPole-v1 more": "got unexpected extra argument (more)",
     "train dqn --env": "option '--env' requires an argument",
     "train dqn --env CartPole-v1 --gamma 1.5": "--gamma is 1.5, expected at least 0 and at most 1",
@@ -305,10 +318,10 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     ("env", "told"),
     [
         ("test/Walk-v0", "env 'test/Walk-v0' is retired: use Walk-v1 instead"),
-        ("test/Fly-v0", "env 'test/Fly-v0' needs a package that is not installed: No module named 'package_that_is"),
+        ("test/Fly-v0", "env 'test/Fly-v0' needs a package: No module named 'package_that_is"),
         (
             "test/Swim-v0",
-            "env 'test/Swim-v0' needs a package that is not installed: install rlkit with the extra 'box2d'",
+            f"env 'test/Swim-v0' needs a package: box2d is not installed: {install('box2d')}",
         ),
     ],
 )
@@ -449,8 +462,8 @@ def test_rendering_without_a_display_or_ffmpeg_is_refused_at_once(
     assert sentence(rl("render", copied, "--human")) == told
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setattr("rlkit.video.shutil.which", lambda name: None)
-    assert "needs the extra 'video'" in sentence(rl("render", copied))
-    assert "needs the extra 'video'" in sentence(rl("render", copied, "--to", "a.mp4"))
+    told = f"writing mp4 needs ffmpeg: {install('video')}"
+    assert sentence(rl("render", copied)) == sentence(rl("render", copied, "--to", "a.mp4")) == told
     assert not (copied / "videos").exists()
 
 

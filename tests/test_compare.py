@@ -19,7 +19,7 @@ from rlkit.cli.compare import table, text
 from rlkit.cli.solve import duration
 from rlkit.curves import Curve
 from rlkit.errors import UserError
-from rlkit.experiments import catalogue, comparison
+from rlkit.experiments import catalogue, comparison, training
 from rlkit.experiments.comparison import Judge
 from rlkit.mdp import FiniteMDP
 from rlkit.run import RunDirectory, create
@@ -308,6 +308,7 @@ def test_a_learner_is_measured_by_the_same_model(learned: tuple[Path, comparison
     assert learner.work == 300
     run = rlkit.load(folder)
     assert learner.run == str(run.path)
+    assert isinstance(run, rlkit.Run)
     assert run.config.seed == 1
     assert run.config.env_args == {"is_slippery": False}
     q = comparison.action_values(run, 16)
@@ -338,7 +339,7 @@ def test_a_run_of_another_env_is_refused(learned: tuple[Path, comparison.Compari
 
 def test_a_run_that_does_not_see_the_state_is_refused(learned: tuple[Path, comparison.Comparison]) -> None:
     with pytest.raises(UserError, match=r"observes Discrete\(16\), expected the state, Discrete\(17\)"):
-        comparison.action_values(rlkit.load(learned[0]), 17)
+        comparison.action_values(training.load(learned[0]), 17)
 
 
 # ---- a random triangle

@@ -135,7 +135,7 @@ def test_what_cannot_be_downloaded_is_asked_for(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError, match=r"flowers needs a folder of images, --data-dir, or TensorFlow Datasets"):
         load("flowers", "cnn")
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(UserError, match=r"digits needs scikit-learn: pip install 'rlkit\[data\]'"):
+    with pytest.raises(UserError, match=r"digits needs scikit-learn: pip install -e '\.\[data\]' in "):
         load("digits")
 
 

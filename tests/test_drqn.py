@@ -549,10 +549,12 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
         "dqn", "test/Recall-v0", run_dir=tmp_path / "parts", **{**fields, "steps": 700}
     )  # within episodes
     for steps in (1_001, 2_000):
-        stopped = rlkit.resume(stopped.path, steps=steps)
+        stopped = training.resume(stopped.path, steps=steps)
     for name in FILES:
         assert (stopped.path / name).read_bytes() == (whole.path / name).read_bytes()
-    for a, b in zip(*(run.agent("last")[0].q.trainable_variables for run in (stopped, whole)), strict=True):
+    for a, b in zip(
+        *(cast("Any", run.agent("last")[0]).q.trainable_variables for run in (stopped, whole)), strict=True
+    ):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 

@@ -16,7 +16,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import DependencyNotInstalled, DeprecatedEnv
 
 from rlkit import envs
-from rlkit.errors import UserError
+from rlkit.errors import UserError, install
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {"sutton_barto_reward": False},
@@ -150,15 +150,15 @@ def test_an_unknown_env_is_answered_with_the_nearest(env: str, told: str) -> Non
         (DeprecatedEnv("take Old-v1"), "env 'test/Old-v0' is retired: take Old-v1"),
         (
             ModuleNotFoundError("No module named 'jax'", name="jax"),
-            "env 'test/Old-v0' needs a package that is not installed: No module named 'jax'",
+            "env 'test/Old-v0' needs a package: No module named 'jax'",
         ),
         (
             DependencyNotInstalled("Box2D is not installed"),
-            "env 'test/Old-v0' needs a package that is not installed: install rlkit with the extra 'box2d'",
+            f"env 'test/Old-v0' needs a package: box2d is not installed: {install('box2d')}",
         ),
         (
             ModuleNotFoundError("No module named 'pygame'", name="pygame"),
-            "env 'test/Old-v0' needs a package that is not installed: install rlkit with the extra 'video'",
+            f"env 'test/Old-v0' needs a package: pygame is not installed: {install('video')}",
         ),
     ],
     ids=["retired", "package", "extra box2d", "extra video"],

@@ -558,9 +558,17 @@ def test_the_pages_own_env_is_an_env_a_vector_env_and_a_twin(
 
 def test_the_pages_command_trains_in_the_compiled_loop(example: Callable[[], Path]) -> None:
     folder = example()
-    (command,) = re.findall(r"^    (python -m rlkit .*)$", page(), re.MULTILINE)
-    words = [sys.executable, *shlex.split(command)[1:], "--steps", "600"]
-    result = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert result.returncode == 0, result.stderr
-    assert "loop: compiled" in result.stdout + result.stderr
-    assert "finished at step 608" in result.stdout + result.stderr, "the first multiple of 16"
+    train, evaluate = re.findall(r"^    rlkit (.*)$", page(), re.MULTILINE)
+    # as the command rlkit, which has no current folder on its path
+    code = "import sys; sys.path.remove(''); from rlkit.cli import main; main(sys.argv[1:])"
+
+    def rlkit(words: str, *others: str) -> str:
+        command = [sys.executable, "-c", code, *shlex.split(words), *others]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    said = rlkit(train, "--steps", "600")
+    assert "loop: compiled" in said
+    assert "finished at step 608" in said, "the first multiple of 16"
+    assert "over 20 episodes" in rlkit(evaluate)

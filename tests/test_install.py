@@ -122,10 +122,10 @@ def test_wheel_holds_each_module_and_preset_once(distributions: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    metadata = {name for name in names if name.startswith("rlkit-0.1.0.dist-info/")}
+    metadata = {name for name in names if name.startswith("rlkit_keras-0.1.0.dist-info/")}
     assert Counter(name for name in names if name not in metadata) == expected()
-    assert "rlkit-0.1.0.dist-info/licenses/LICENSE" in metadata
-    assert "rlkit-0.1.0.dist-info/entry_points.txt" in metadata
+    assert "rlkit_keras-0.1.0.dist-info/licenses/LICENSE" in metadata
+    assert "rlkit_keras-0.1.0.dist-info/entry_points.txt" in metadata
 
 
 def test_source_archive_holds_each_file_once_where_the_repository_has_it(distributions: Path) -> None:

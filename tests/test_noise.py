@@ -22,6 +22,7 @@ from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.drqn import make
 from rlkit.envs.finite import FiniteEnv
 from rlkit.errors import UserError
+from rlkit.experiments import training
 from rlkit.exploration import draws, normal
 from rlkit.loop import Program
 from rlkit.mdp import FiniteMDP
@@ -254,7 +255,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     fields: dict[str, Any] = {**SMALL, "head": "iqn", "loop": "host", "jit": False}
     whole = rlkit.train("dqn", "CartPole-v1", run_dir=tmp_path / "whole", steps=600, **fields)
     parts = rlkit.train("dqn", "CartPole-v1", run_dir=tmp_path / "parts", steps=250, **fields)
-    parts = rlkit.resume(parts.path, steps=600)
+    parts = training.resume(parts.path, steps=600)
     for a, b in zip(weights_of(whole), weights_of(parts), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -337,10 +337,13 @@ def test_monte_carlo_counts_whole_episodes_that_began_early_enough() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (QLearningConfig(env="FrozenLake-v1", n_step=3), "n_step 3 is for one chain: take the loop host"),
+        (
+            QLearningConfig(env="FrozenLake-v1", n_step=3),
+            "n_step 3 is for one chain: take the loop host and num_envs 1$",
+        ),
         (SarsaConfig(env="FrozenLake-v1", trace_decay=0.5), "trace_decay 0.5 is for one chain"),
         (DoubleQLearningConfig(env="FrozenLake-v1"), "double Q-learning is for one chain"),
-        (LayeredQIterationConfig(env="FrozenLake-v1"), "layered-q-iteration goes through the layers"),
+        (LayeredQIterationConfig(env="FrozenLake-v1"), r"one after another: take the loop host and num_envs 1$"),
     ],
 )
 def test_rules_for_one_chain_are_refused(config: Any, message: str) -> None:

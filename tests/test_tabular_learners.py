@@ -956,9 +956,10 @@ def test_a_loop_counts_states_and_actions_from_where_they_start(name: str) -> No
 @pytest.mark.parametrize(
     ("observations", "actions", "told"),
     [
-        (spaces.Box(-1, 1, (3,)), spaces.Discrete(2), "a tabular learner needs Discrete observations"),
-        (spaces.MultiDiscrete([2, 2]), spaces.Discrete(2), "a tabular learner needs Discrete observations"),
-        (spaces.Discrete(2), spaces.Box(-1, 1, (1,)), "a tabular learner needs Discrete actions"),
+        (spaces.Box(-1, 1, (3,)), spaces.Discrete(2), r"a tabular learner needs Discrete observations.*: take dqn$"),
+        (spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (1,)), r"needs Discrete observations.* not Box[^:]*float32\)$"),
+        (spaces.MultiDiscrete([2, 2]), spaces.Discrete(2), r"needs Discrete observations.* MultiDiscrete\(\[2 2\]\)$"),
+        (spaces.Discrete(2), spaces.Box(-1, 1, (1,)), r"needs Discrete actions.* not Box[^:]*float32\)$"),
     ],
 )
 def test_other_spaces_are_refused(observations: Any, actions: Any, told: str) -> None:

@@ -16,7 +16,6 @@ from click.shell_completion import CompletionItem
 from rlkit.config import Argument, argument, check_bounds, coerce, kind, toml_value
 from rlkit.errors import UserError, unknown
 from rlkit.files import home
-from rlkit.quiet import quiet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -231,7 +230,3 @@ def check_seed(name: str, value: object) -> None:
 def words(*values: object) -> str:
     """Words of a command line to copy, quoted where a shell would read them otherwise."""
     return shlex.join(map(str, values))
-
-
-quiet_import = quiet
-"""Around imports: what TensorFlow's libraries write to stderr while they load is shown only if that fails."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlkit.cli.common import PATH, FieldOption, count, print_json, quiet_import, say
+from rlkit.cli.common import PATH, FieldOption, count, print_json, say
 from rlkit.cli.solve import ProblemCommand, duration, problem_options, read_problem, tolerance_option
 from rlkit.errors import UserError
+from rlkit.loading import loading
 
 if TYPE_CHECKING:
     from rlkit.experiments.comparison import Comparison, Row
@@ -82,7 +83,7 @@ def compare(
     from rlkit.experiments.catalogue import check_names
 
     if set(check_names(given)) - {"solver"}:
-        with quiet_import():
+        with loading():
             from rlkit.experiments import training  # noqa: F401 - loads TensorFlow
     result = comparison.compare(problem, given, **values, **env_args)
     if as_json:

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 
 import click
 
-from rlkit.cli.common import json_option, print_json, quiet_import
+from rlkit.cli.common import json_option, print_json
+from rlkit.errors import install
+from rlkit.loading import loading
 
 OPTIONAL = {
     "pygame": ("video", "draws Gymnasium's classic envs"),
@@ -35,7 +37,7 @@ def doctor(as_json: bool) -> None:
     """Show versions, devices, and which optional parts are installed."""
     from rlkit.run import versions
 
-    with quiet_import():
+    with loading():
         from rlkit.devices import describe
 
         devices = describe()
@@ -62,5 +64,5 @@ def doctor(as_json: bool) -> None:
         built = "was built with CUDA but finds no GPU" if devices["built_with_cuda"] else "was built without CUDA"
         click.echo(f"  no GPU: this TensorFlow {built}")
     for module, (extra, purpose) in OPTIONAL.items():
-        state = "installed" if optional[module] else f"missing: the extra {extra!r} installs it"
+        state = "installed" if optional[module] else f"missing: {install(extra)}"
         click.echo(f"{module:<19} {purpose}: {state}")

@@ -12,11 +12,11 @@ from rlkit.cli.common import (
     count,
     json_option,
     print_json,
-    quiet_import,
     run_argument,
     runtime_option,
     say,
 )
+from rlkit.loading import loading
 
 EPSILON = FieldType("--epsilon", float, {"low": 0, "high": 1, "above": None})
 
@@ -41,7 +41,7 @@ def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: in
     if directory.verb == "fit":
         _held_out(directory.path, checkpoint, state if as_json else None)
         return
-    with quiet_import():
+    with loading():
         from rlkit.experiments.training import load
     loaded = load(directory.path)
     result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon, say)
@@ -58,7 +58,7 @@ def _held_out(run: Path, checkpoint: str, state: dict[str, object] | None) -> No
     """A supervised model on the data held out; as JSON behind the run's state, if that is given."""
     from rlkit.cli.fit import described
 
-    with quiet_import():
+    with loading():
         from rlkit.experiments.fitting import load
     loaded = load(run)
     result = loaded.evaluate(checkpoint, say)

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from rlkit.cli.common import PATH, Name, checkpoint_option, json_option, print_json, quiet_import, run_argument, say
+from rlkit.cli.common import PATH, Name, checkpoint_option, json_option, print_json, run_argument, say
 from rlkit.export import FORMATS, QUANTIZATIONS
+from rlkit.loading import loading
 
 
 @click.command(short_help="Write a trained model for another runtime, and check it there.")
@@ -35,7 +36,7 @@ def export(
     from rlkit.run import find, untrained
 
     directory = find(run, untrained, say=say)
-    with quiet_import():
+    with loading():
         from rlkit.experiments.exporting import export_run as write
     written = write(
         directory.path, to, checkpoint=checkpoint, out=out, quantize=quantize, converter=converter_python, say=say

@@ -42,6 +42,8 @@ class Nouns(Help):
     """A command to begin with."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            self.keep_config(ctx, args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -50,6 +52,24 @@ class Nouns(Help):
                 f"{error.option_name} comes after the {self.noun}'s name, rlkit {self.verb} {word} "
                 f"{error.option_name}, or is unknown; {word} is {', '.join(self.list_commands(ctx))}"
             ) from error
+
+    def keep_config(self, ctx: click.Context, args: Sequence[str]) -> None:
+        """UserError where a run is to be resumed with anything but more steps."""
+        if not any(word.partition("=")[0] == "--resume" for word in args) or {"-h", "--help"} & set(args):
+            return
+        nouns, others, words = self.list_commands(ctx), [], iter(args)
+        for word in words:
+            flag, equals, _ = word.partition("=")
+            if flag in ("--resume", "--steps"):
+                if not equals:
+                    next(words, None)
+            elif word in nouns or (flag.startswith("--") and flag not in ("--json", "--")):
+                others.append(flag)
+        if others:
+            raise UserError(
+                f"a resumed run keeps its {self.noun} and its config, and only --steps can change: leave out "
+                f"{', '.join(others)}, as in rlkit {self.verb} --resume RUN --steps N"
+            )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -61,10 +81,6 @@ class Nouns(Help):
     def resumes(self, ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> bool:
         """Whether a run is to be continued, not begun; UserError where the words fit neither."""
         if ctx.invoked_subcommand:
-            if path:
-                raise UserError(
-                    f"--resume takes the {self.noun} from the run: say {words('rlkit', self.verb, '--resume', path)}"
-                )
             if steps or as_json:
                 flag = "--steps" if steps else "--json"
                 raise UserError(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from rlkit.cli.common import Grouped, print_json, quiet_import, say, words
+from rlkit.cli.common import Grouped, print_json, say, words
 from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
+from rlkit.loading import loading
 
 if TYPE_CHECKING:
     from rlkit.experiments.fitting import FitRun
@@ -59,7 +60,7 @@ def fit(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool)
     if not ctx.command.resumes(ctx, path, steps, as_json):
         return
     assert path is not None
-    with quiet_import():
+    with loading():
         from rlkit.experiments.fitting import resume
     conclude([resume(path, steps=steps, say=say, progress="")], as_json)
 
@@ -87,7 +88,7 @@ def start(model: str, values: dict[str, Any]) -> None:
     from rlkit.experiments.fit_configuration import resolve
 
     resolve(model, data, fields=fields, **source)
-    with quiet_import():
+    with loading():
         from rlkit.experiments import fitting
     common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
     if seeds is None:

@@ -12,10 +12,10 @@ from rlkit.cli.common import (
     count,
     json_option,
     print_json,
-    quiet_import,
     run_argument,
     say,
 )
+from rlkit.loading import loading
 
 TEMPERATURE = FieldType("--temperature", float, {"low": 0, "high": 100, "above": None})
 
@@ -42,7 +42,7 @@ def generate(
 
     directory = find(run, untrained, verb="fit", say=say)
     directory.require("fit")
-    with quiet_import():
+    with loading():
         from rlkit.experiments.fitting import load
     temperatures = temperatures or (0.2, 0.5, 1.0, 1.2)
     texts = load(directory.path).generate(length, temperatures, prompt, seed, checkpoint)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import PATH, checkpoint_options, count, quiet_import, run_argument, runtime_option, say
+from rlkit.cli.common import PATH, checkpoint_options, count, run_argument, runtime_option, say
 from rlkit.errors import UserError
+from rlkit.loading import loading
 
 
 @click.command(short_help="Show the agent play: mp4, gif or a window.")
@@ -41,7 +42,7 @@ def render(  # noqa: PLR0913 - the options
         raise UserError("--human and --to exclude each other")
     directory = find(run, untrained, verb="train", say=say)
     rendering.check(path, human=human)
-    with quiet_import():
+    with loading():
         from rlkit.experiments.training import load
     loaded = load(directory.path)
     policy, step = loaded.policy(1, checkpoint, runtime)

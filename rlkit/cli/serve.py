@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import click
 
-from rlkit.cli.common import PATH, count, quiet_import, say
-from rlkit.errors import UserError
+from rlkit.cli.common import PATH, count, say
+from rlkit.errors import UserError, install
+from rlkit.loading import loading
 
 if TYPE_CHECKING:
     from rlkit.run import RunDirectory
@@ -82,13 +83,13 @@ def serve(path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: 
 
     missing = [module for module in NEEDS if find_spec(module) is None]
     if missing:
-        raise UserError(f"rlkit serve needs {', '.join(missing)}: pip install 'rlkit[serve]'")
+        raise UserError(f"rlkit serve needs {', '.join(missing)}: {install('serve')}")
     if not name or not set(name).isdisjoint("/:"):
         raise UserError(f"--name is {name!r}: expected a name without / and :")
     run = run_at(path)
     if run is None:
         check_folder(path)
-    with quiet_import():
+    with loading():
         from rlkit.serving import server
     server.prepare()
     how["batch_timeout"] /= 1000
@@ -126,6 +127,6 @@ def exported(run: RunDirectory) -> Path:
     if steps and listing(folder / str(max(steps))):
         return folder
     say(f"exporting {run.path}")
-    with quiet_import():
+    with loading():
         from rlkit.experiments.exporting import export_run
     return export_run(run.path, "savedmodel", say=say).path

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlkit.cli.common import PATH, Help, Name, count, json_option, print_json, quiet_import, say, words
+from rlkit.cli.common import PATH, Help, Name, count, json_option, print_json, say, words
 from rlkit.errors import UserError
+from rlkit.loading import loading
 
 if TYPE_CHECKING:
     from rlkit.images import OnError
@@ -56,7 +57,7 @@ def write(
     SOURCE is a folder of images, with a subfolder a class or with --labels; or an .npz file of arrays with a row a
     record. Images stay as they are encoded. Several files are called NAME-00000-of-00004.tfrecord and so on.
     """
-    with quiet_import():
+    with loading():
         from rlkit import tfrecord_writing
     tfrecord_writing.targets(file, shards, force)  # before every image is looked at
     opened = tfrecord_writing.open_source(source, labels, on_error, say)
@@ -88,7 +89,7 @@ def read(file: Path, limit: int, on_error: OnError, folder: Path | None, as_json
 
     FILE is the name given to `rlkit tfrecord write`, one of the files that it wrote, or their schema.
     """
-    with quiet_import():
+    with loading():
         from rlkit import tfrecord_unpacking
         from rlkit.tfrecord import class_counts, damages, open_records
     records = open_records(file)

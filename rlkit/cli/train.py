@@ -13,12 +13,12 @@ from rlkit.cli.common import (
     Grouped,
     env_options,
     print_json,
-    quiet_import,
     say,
     words,
 )
 from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
 from rlkit.errors import UserError
+from rlkit.loading import loading
 
 if TYPE_CHECKING:
     from rlkit.evaluation import Evaluation
@@ -73,7 +73,7 @@ def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: boo
     if not ctx.command.resumes(ctx, path, steps, as_json):
         return
     assert path is not None
-    with quiet_import():
+    with loading():
         from rlkit.experiments.training import resume
     conclude([resume(path, steps=steps, say=say, progress="")], as_json)
 
@@ -109,7 +109,7 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
     env = fields.pop("env", None)
     source = {"preset": own["preset"], "config": own["file"]}
     resolve(agent, env, fields=fields, **source)
-    with quiet_import():
+    with loading():
         from rlkit.experiments import training
     common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
     if seeds is None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_option, count, quiet_import, run_argument, say
+from rlkit.cli.common import checkpoint_option, count, run_argument, say
+from rlkit.loading import loading
 
 
 @click.command(short_help="Show the agent play in the browser.")
@@ -29,7 +30,7 @@ def web(run: Path, host: str, port: int, checkpoint: str) -> None:
         tempfile.TemporaryDirectory(prefix="rlkit-web-") as folder,
         webpage.Server(Path(folder) / "page", host, port) as server,
     ):
-        with quiet_import():
+        with loading():
             from rlkit.experiments.training import load
         webpage.build(load(directory.path), server.folder, checkpoint)
         server.serve(lambda: click.echo(f"{server.address}  Ctrl-C stops"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlkit.errors import UserError
+from rlkit.errors import UserError, install
 from rlkit.export.portable import Arrays, Portable, Runtime, Settings
 from rlkit.quiet import quiet
 
@@ -29,7 +29,7 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
         import onnxruntime  # noqa: F401, PLC0415 - an extra
         import tf2onnx  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UserError(f"onnx needs {error.name}: pip install 'rlkit[export]'") from None
+        raise UserError(f"onnx needs {error.name}: {install('export')}") from None
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     function = portable.function()
     with quiet(always=True):
