@@ -123,8 +123,14 @@ class Run(AnyRun):
         """
         with configure(self.config):
             agent, _ = self.agent(checkpoint)
+        if isinstance(self.config, TabularConfig):
+            table, first = cast("Tabular", agent).q.numpy().mean(axis=0), cast("Tabular", agent).first_state
+            return lambda observations: table[np.asarray(observations) - first].astype(np.float32)
         if not isinstance(agent, QAgent) or remembers(self.config):
-            raise UserError(f"the values of {self.path} cannot be drawn: they belong to no observation alone")
+            raise UserError(
+                f"the values of {self.path} cannot be drawn: its network remembers, so that they are not those of what is "
+                "seen alone"
+            )
         return lambda observations: agent.q(observations, training=False).numpy()
 
     def _litert(self, num_envs: int, checkpoint: str) -> tuple[Policy, int]:
@@ -572,6 +578,11 @@ class _Session(contextlib.ExitStack):
             if not resuming and isinstance(self.source, Environments) and not self.source.saves_exactly():
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             first = loops[0]
+            if (self.config.steps - first.step) % first.stride:
+                more = first.stride - 1
+                self.say(
+                    f"steps: {self.config.steps:,}, and up to {more:,} more to the end of a round of {first.stride:,}"
+                )
             if self.config.profile and isinstance(first, HostLoop | RolloutLoop | CompiledLoop):
                 few = {"first": 0, "last": 0} if isinstance(first, CompiledLoop) else {}  # thousands of steps each
                 first.profiler = Profiler(directories[0].path, first.program.learn_function.graph, **few)

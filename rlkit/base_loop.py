@@ -56,6 +56,8 @@ class Loop:
     def __init__(self, config: Config, checkpointer: Checkpointer, observers: Sequence[Observer] = ()) -> None:
         self.config, self.checkpointer, self.observers = config, checkpointer, observers
         self.step = self.episode = 0
+        self.stride = 1
+        """Steps of a cycle, which is always finished, at most."""
         self.seconds = 0.0
         self.best: float | None = None
         self.saved_at = self.evaluated_at = -1

@@ -342,6 +342,7 @@ class CompiledLoop(AgentLoop):
     ) -> None:
         super().__init__(agent, checkpointer, self._greedy if agent.config.eval_interval else None, observers)
         self.program, self.variables = program, program.begin(agent)
+        self.stride = program.stride
         seed = agent.config.seed
         self._seeds = [tf.constant(np.array(number, np.int64)) for number in (seed, env_seed(seed, 0, 0))]
         self._chunk = 1

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from rlkit.errors import UserError, unknown
 from rlkit.intervals import interval
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, METRICS
-from rlkit.run import RunDirectory
+from rlkit.run import ENDED, RunDirectory
 
 AXES = ("steps", "seconds")
 """What a curve can run over: env steps, or seconds of training without pauses."""
@@ -96,8 +96,13 @@ class Group:
     """Where in x the first solved run ended, whose last value stands for it from there; infinity for none."""
 
 
-def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation") -> list[Group]:
-    """Runs that differ in their seed alone, together; of two runs with one seed the later given counts.
+def groups(
+    runs: Sequence[RunDirectory],
+    x: str = "steps",
+    y: str = "evaluation",
+    say: Callable[[str], None] | None = None,
+) -> list[Group]:
+    """Runs that differ in their seed alone, together; of several with one seed one counts, see `chosen`.
 
     A run that solved its env has stopped early: where y is a return or the regret, its last value stands for it up
     to the end of the longest run of its group. All other runs count as far as they came, and the mean ends where
@@ -111,6 +116,7 @@ def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation"
         y: "evaluation", the mean return of greedy episodes; "regret", what their policy loses on the optimal one,
             where the env's model is known; "test_loss" and the like of a supervised run's held-out data; or a column
             of metrics.csv.
+        say: told which runs are left out for another one of their seed.
 
     Raises:
         UserError: an unknown x or y, a file that cannot be read, or no value in any run.
@@ -119,14 +125,35 @@ def groups(runs: Sequence[RunDirectory], x: str = "steps", y: str = "evaluation"
         raise unknown("x", x, AXES)
     if y not in MEASURED:
         raise unknown("y", y, MEASURED)
-    found: dict[str, dict[int, RunDirectory]] = {}
-    for run in runs:
-        if len(curve(run, x, y).x):
-            found.setdefault(_experiment(run), {})[int(run.info["seed"])] = run
-    if not found:
+    with_values = [run for run in runs if len(curve(run, x, y).x)]
+    if not with_values:
         raise UserError(_nothing(runs, y))
-    members = [list(seeds.values()) for seeds in found.values()]
+    found: dict[str, list[RunDirectory]] = {}
+    for run in chosen(with_values, say):
+        found.setdefault(_experiment(run), []).append(run)
+    members = list(found.values())
     return [_group(runs, label, x, y) for runs, label in zip(members, _labels(members), strict=True)]
+
+
+def chosen(runs: Sequence[RunDirectory], say: Callable[[str], None] | None = None) -> list[RunDirectory]:
+    """One run for each seed of an experiment: of several the last given that came to its end, or else the last.
+
+    Args:
+        runs: in any order.
+        say: told which are left out, and for which.
+    """
+    kept: dict[tuple[str, int], RunDirectory] = {}
+    for run in runs:
+        key = _experiment(run), int(run.info["seed"])
+        before = kept.get(key)
+        if before is None or before.path == run.path:
+            kept[key] = run
+            continue
+        stays = before.info["status"] in ENDED and run.info["status"] not in ENDED
+        kept[key], left = (before, run) if stays else (run, before)
+        if say:
+            say(f"seed {key[1]}: {left.path}, {left.status}, is left out for {kept[key].path}, {kept[key].status}")
+    return list(kept.values())
 
 
 def curve(run: RunDirectory, x: str, y: str) -> Curve:

@@ -208,7 +208,7 @@ class SteppingLoop(AgentLoop):
         observers: Sequence[Observer] = (),
     ) -> None:
         super().__init__(agent, checkpointer, evaluate, observers)
-        self.envs, self.updates = envs, updates
+        self.envs, self.updates, self.stride = envs, updates, envs.num_envs
         self.rounds = 0
         self._returns = np.zeros(envs.num_envs)
         self._lengths = np.zeros(envs.num_envs, np.int64)

@@ -251,7 +251,7 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
             value = row.get(name)
             if value is not None and not math.isnan(value):
                 self._said[name] = f"{LABELS.get(name, name)} {value:.4g}"
-        self._show(step, (self._steps - step) / max(rate, 1e-9))
+        self._show(step, max(self._steps - step, 0) / max(rate, 1e-9))
 
     def evaluation(self, step: int, values: Row, returns: Sequence[float] = ()) -> None:
         del returns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
@@ -73,6 +73,7 @@ def learning_curves(
     x: str = "steps",
     y: str = "evaluation",
     title: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Draw runs as in `figure` and write a .png or .svg, whole or not at all.
 
@@ -85,11 +86,16 @@ def learning_curves(
         UserError: another ending, a folder that cannot be written to, or as `rlkit.curves.groups`.
     """
     check_output(path, ".png", ".svg")
-    return save_figure(figure(runs, x=x, y=y, title=title), path)
+    return save_figure(figure(runs, x=x, y=y, title=title, say=say), path)
 
 
 def figure(
-    runs: Sequence[RunDirectory], *, x: str = "steps", y: str = "evaluation", title: str | None = None
+    runs: Sequence[RunDirectory],
+    *,
+    x: str = "steps",
+    y: str = "evaluation",
+    title: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Figure:
     """One panel an env, in it one line an experiment: the mean over its seeds.
 
@@ -102,7 +108,7 @@ def figure(
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - only those who plot wait for it
 
-    found = groups(runs, x, y)
+    found = groups(runs, x, y, say)
     envs = list(dict.fromkeys(group.env for group in found))
     colours = dict(zip(dict.fromkeys(group.label for group in found), cycle(COLOURS)))
     columns = min(2, len(envs))

@@ -90,6 +90,7 @@ class RolloutLoop(SteppingLoop):
         c, space = agent.config, envs.observation_space
         self.dtype, shape = observation_dtype(space), list(space.shape or ())
         lead = [agent.length, envs.num_envs]
+        self.stride = agent.length * envs.num_envs
         self.traces = 0
 
         signature = [tf.TensorSpec([lead[1], *shape], self.dtype), COUNTS]

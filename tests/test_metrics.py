@@ -228,6 +228,15 @@ def test_a_resumed_run_counts_its_own_steps(clock: Clock, capsys: pytest.Capture
     assert capsys.readouterr().err == "9,100/10,000 steps  25 steps/s  0:36 left\n"
 
 
+def test_a_run_that_finishes_its_last_round_has_no_negative_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = ProgressObserver(1_000, interval=5.0)
+    clock.now += 10.0
+    progress.row(1_024, {"loss": 0.5}, 10.0)
+    assert capsys.readouterr().err == "1,024/1,000 steps  102 steps/s  loss 0.5  0:00 left\n"
+
+
 def test_long_times_are_minutes_and_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     progress = ProgressObserver(100_000, interval=1.0)
     clock.now += 10.0

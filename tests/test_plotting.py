@@ -154,6 +154,22 @@ def test_of_two_runs_with_one_seed_the_later_counts(make: Make) -> None:
     assert group.mean.y.tolist() == [5]
 
 
+@pytest.mark.parametrize("status", ["failed", "interrupted", "running", "created"])
+def test_a_retry_that_did_not_come_to_its_end_does_not_hide_the_run_that_did(make: Make, status: str) -> None:
+    first = make({1: 10.0, 2: 20.0, 3: 30.0}, seed=0)
+    done = make({1: 30.0, 2: 40.0, 3: 50.0}, seed=1)
+    retry = make({1: 500.0}, seed=1, status=status)
+    for order in ([first, done, retry], [retry, first, done]):
+        said: list[str] = []
+        (group,) = groups(order, say=said.append)
+        assert (group.mean.x.tolist(), group.mean.y.tolist()) == ([1, 2, 3], [20, 30, 40])
+        (text,) = said
+        assert text.startswith(f"seed 1: {retry.path}, ")
+        assert text.endswith(f", is left out for {done.path}, finished")
+    (group,) = groups([retry, make({1: 7.0}, seed=1, status="failed")])
+    assert group.mean.y.tolist() == [7], "of two that did not, the later"
+
+
 def test_each_env_has_a_panel_and_an_agent_one_colour(make: Make) -> None:
     envs = ("CartPole-v1", "Acrobot-v1", "none/Unknown-v0")
     drawn = figure([make({10: 1.0, 20: 2.0}, env=env) for env in envs])

@@ -33,5 +33,5 @@ def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every
         y = some[0] if some else "evaluation"
     if path is None:
         path = found[0].path / "plots" / f"{y}.png" if len(found) == 1 else Path(f"{y}.png")
-    plotting.learning_curves(found, path, x=x, y=y)
+    plotting.learning_curves(found, path, x=x, y=y, say=say)
     click.echo(path)
