@@ -128,8 +128,8 @@ class Run(AnyRun):
             return lambda observations: table[np.asarray(observations) - first].astype(np.float32)
         if not isinstance(agent, QAgent) or remembers(self.config):
             raise UserError(
-                f"the values of {self.path} cannot be drawn: its network remembers, so that they are not those of what is "
-                "seen alone"
+                f"the values of {self.path} cannot be drawn: its network remembers, so they are not those of an "
+                "observation alone"
             )
         return lambda observations: agent.q(observations, training=False).numpy()
 

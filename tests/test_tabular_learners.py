@@ -1271,7 +1271,8 @@ def test_the_values_of_an_observation_are_its_row_of_the_table(agent: str, tmp_p
     values = run.values()
     for state in range(16):
         found = values(np.array([state]))
-        assert (found.shape, found.dtype) == ((1, 4), np.float32)
+        assert found.shape == (1, 4)
+        assert found.dtype == np.float32
         np.testing.assert_allclose(found[0], tables[:, state].mean(axis=0), rtol=1e-6)
     assert tables.any()
     assert not any(text.startswith("steps: ") for text in said), "a table's cycle is a step"
@@ -1281,7 +1282,14 @@ def test_steps_beyond_the_last_are_announced(tmp_path: Path) -> None:
     from rlkit.experiments import training
 
     said: list[str] = []
-    fields = {"preset": "none", "loop": "host", "num_envs": 4, "steps": 30, "hidden": (8,), "eval_interval": 0}
+    fields: dict[str, Any] = {
+        "preset": "none",
+        "loop": "host",
+        "num_envs": 4,
+        "steps": 30,
+        "hidden": (8,),
+        "eval_interval": 0,
+    }
     run = training.train("dqn", "CartPole-v1", run_dir=tmp_path, say=said.append, **fields)
     assert "steps: 30, and up to 3 more to the end of a round of 4" in said
     assert 30 < run.directory.step <= 33
