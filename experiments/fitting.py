@@ -17,7 +17,8 @@ from rlkit.checkpoint import Checkpointer, check_room
 from rlkit.config import build, path_argument
 from rlkit.data import Pipeline, augmentation
 from rlkit.devices import configure, onednn, threads
-from rlkit.errors import UserError
+from rlkit.errors import FailedRunsError, UserError
+from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.fit_configuration import resolve
 from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.facts import Data, Facts
@@ -163,15 +164,19 @@ def fit_seeds(
     progress: bool = False,
     **options: Any,  # noqa: ANN401 - as fit's
 ) -> list[FitRun]:
-    """Train a model with several seeds in turn, until one is interrupted; the other arguments are those of `fit`."""
-    runs: list[FitRun] = []
-    for seed in seeds:
+    """Train a model with several seeds in turn, until one is interrupted; the other arguments are those of `fit`.
+
+    Raises:
+        FailedRunsError: some have failed; it has the runs of the others.
+        UserError: whatever is wrong before anything is written.
+    """
+
+    def start(seed: int) -> list[FitRun]:
         label = f"seed {seed}: "
         told = labelled(say, label)
-        runs.append(fit(model, data, say=told, progress=label if progress else None, seed=seed, **options))
-        if runs[-1].status == "interrupted":
-            break
-    return runs
+        return [fit(model, data, say=told, progress=label if progress else None, seed=seed, **options)]
+
+    return in_turn(seeds, start)
 
 
 def scheduled(config: FitConfig, data: Data) -> FitConfig:
@@ -294,9 +299,12 @@ class _Session:
             if progress is not None:
                 bar = ProgressObserver(c.steps, loop.step, label=progress)
                 loop.observers = [*loop.observers, stack.enter_context(bar)]
-            status = "failed"
-            try:
-                status = loop.run()
-            finally:
-                directory.end(say, status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
+            statuses = ["failed"]
+            with recorded([directory], [loop], statuses, say):
+                try:
+                    statuses[0] = loop.run()
+                except UserError as error:
+                    raise FailedRunsError({c.seed: str(error)}) from error
+                if loop.interrupted and statuses[0] != "interrupted":
+                    raise KeyboardInterrupt
         return FitRun(directory, c, self.data.facts)

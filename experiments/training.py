@@ -25,9 +25,10 @@ from rlkit.checkpoint import Checkpointer, check_room
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build, checked, path_argument
 from rlkit.devices import configure, fast_precision, onednn, settled, threads
-from rlkit.errors import UserError
+from rlkit.errors import FailedRunsError, UserError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
+from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.regret import Regret, model_of
 from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.frames import FrameReplay
@@ -250,6 +251,7 @@ def train_seeds(  # noqa: PLR0913 - train's, and seeds
     """Train an agent with several seeds and return their runs.
 
     The compiled loop trains them at once in one program; else they are trained in turn, until one is interrupted.
+    Where one fails, the others go on.
 
     Args:
         agent: name in the registry, such as "dqn".
@@ -263,7 +265,8 @@ def train_seeds(  # noqa: PLR0913 - train's, and seeds
         **fields: any other field of the agent's config; the last word.
 
     Raises:
-        UserError: as `train`.
+        FailedRunsError: some have failed; it has the runs of the others.
+        UserError: whatever is wrong before anything is written.
     """
     file, folder = path_argument("config", config) if config else None, path_argument("run_dir", run_dir)
     given: object = seeds
@@ -274,13 +277,13 @@ def train_seeds(  # noqa: PLR0913 - train's, and seeds
     configs, taken = [c for c, _ in resolved], resolved[0][1]
     if len(seeds) > 1 and looping(configs[0])[0] == "compiled":
         return _start(agent, configs, taken, folder, say, f"{len(seeds)} seeds: " if progress else None)
-    runs: list[Run] = []
-    for c in configs:
-        label = f"seed {c.seed}: "
-        runs += _start(agent, [c], taken, folder, labelled(say, label), label if progress else None)
-        if runs[-1].status == "interrupted":
-            break
-    return runs
+    by_seed = {c.seed: c for c in configs}
+
+    def start(seed: int) -> list[Run]:
+        label = f"seed {seed}: "
+        return _start(agent, [by_seed[seed]], taken, folder, labelled(say, label), label if progress else None)
+
+    return in_turn(seeds, start)
 
 
 def _start(
@@ -593,17 +596,37 @@ class _Session(contextlib.ExitStack):
                 for loop in loops:
                     loop.observers = [*loop.observers, bar if len(loops) == 1 else _Share(bar, loops, loop)]
             statuses = ["failed"] * len(loops)
+            with recorded(directories, loops, statuses, self.say):
+                failures = self._run(loops, statuses)
+        runs = [
+            Run(directory, config)
+            for i, (directory, config) in enumerate(zip(directories, self.configs, strict=True))
+            if i not in failures
+        ]
+        if failures:
+            told = {self.configs[i].seed: str(error) for i, error in failures.items()}
+            raise FailedRunsError(told, runs) from next(iter(failures.values()))
+        return runs
+
+    def _run(self, loops: Sequence[AgentLoop], statuses: list[str]) -> dict[int, UserError]:
+        """Train until all loops have ended, and put how they did; the errors of those that failed, by their index.
+
+        Raises:
+            KeyboardInterrupt: a second Ctrl-C, or one where all had been learned already.
+        """
+        first, failures = loops[0], {}
+        if len(loops) > 1:
+            failures = run_together(cast("list[CompiledLoop]", loops), statuses)
+        else:
             try:
-                if len(loops) > 1:
-                    run_together(cast("list[CompiledLoop]", loops), statuses)
-                else:
-                    statuses[0] = first.run()
-                if isinstance(first, TabularLoop) and (short := first.agent.shortfall()):
-                    self.say(f"{short:,} pairs of state and action had too few trials: give more --steps")
-            finally:
-                for loop, directory, status in zip(loops, directories, statuses, strict=True):
-                    directory.end(self.say, status=status, step=loop.saved_at, seconds=round(loop.seconds, 3))
-        return [Run(directory, config) for directory, config in zip(directories, self.configs, strict=True)]
+                statuses[0] = first.run()
+            except UserError as error:
+                failures[0] = error
+        if isinstance(first, TabularLoop) and not failures and (short := first.agent.shortfall()):
+            self.say(f"{short:,} pairs of state and action had too few trials: give more --steps")
+        if first.interrupted and not failures and "interrupted" not in statuses:
+            raise KeyboardInterrupt
+        return failures
 
     def _resume(self, loop: AgentLoop, directory: RunDirectory) -> None:
         if changed := directory.changed(threads=threads(), onednn=onednn()):

@@ -25,6 +25,7 @@ from tensorflow.compiler.tf2xla.python import xla  # the one way to write a slic
 from rlkit import functional
 from rlkit.agent import Agent, Clock, RolloutAgent, State, Transition, update_round
 from rlkit.checkpoint import Checkpointer
+from rlkit.errors import UserError
 from rlkit.evaluation import LONGEST, Evaluation
 from rlkit.exploration import draws
 from rlkit.functional import FunctionalEnv, Outcome, Running
@@ -417,15 +418,16 @@ class CompiledLoop(AgentLoop):
         self.program.load(self.variables, self.checkpointer.replay)
 
 
-def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> None:
+def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> dict[int, UserError]:
     """Train the seeds of a program, as many at a time as there are cores.
 
     Args:
         loops: one for each seed.
         statuses: where each loop's is put as it ends: "finished", "solved" or "interrupted".
 
-    Raises:
-        UserError: a loss is not finite, or a file cannot be written; the other seeds go on to their ends before.
+    Returns:
+        By the index of each loop that failed, why: a loss is not finite, or a file cannot be written. The others go
+        on to their ends.
     """
     program = loops[0].program
     assert program.learn_function, "traced once, before several threads want it"
@@ -441,5 +443,10 @@ def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> None:
         while wait(running, timeout=0.1).not_done:
             for loop in loops:
                 loop.interrupted = loops[0].interrupted
-    for future in running:
-        future.result()
+    failures: dict[int, UserError] = {}
+    for index, future in enumerate(running):
+        try:
+            future.result()
+        except UserError as error:
+            failures[index] = error
+    return failures

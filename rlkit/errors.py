@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 DISTRIBUTION = "rlkit-keras"
 """Name by which pip knows rlkit: another project has the name rlkit on the index."""
@@ -101,6 +102,22 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "workers": ("num_envs",),
 }
 """Names that other libraries and habit have for ours; of several, those that exist where one is asked for."""
+
+
+class FailedRunsError(UserError):
+    """Runs that failed after they had begun, such as by a loss that is not finite.
+
+    Args:
+        failures: for each seed what was wrong.
+        runs: those of the same series that did not fail.
+    """
+
+    def __init__(self, failures: Mapping[int, str], runs: Sequence[Any] = ()) -> None:
+        self.failures, self.runs = dict(failures), list(runs)
+        tried = len(failures) + len(runs)
+        told = [f"seed {seed} failed: {text}" for seed, text in failures.items()]
+        told.append(f"{len(runs)} of {tried} seeds did not fail")
+        super().__init__("; ".join(told) if tried > 1 else next(iter(failures.values())))
 
 
 def install(extra: str) -> str:

@@ -139,6 +139,16 @@ class RunDirectory:
         return ", ".join(changed)
 
     @property
+    def resuming(self) -> str:
+        """The command that goes on with the run."""
+        return shlex.join(["rlkit", self.verb, "--resume", str(self.path)])
+
+    @property
+    def evaluating(self) -> str:
+        """The command that evaluates the run."""
+        return shlex.join(["rlkit", "evaluate", str(self.path)])
+
+    @property
     def status(self) -> str:
         """How training ended: finished, solved, interrupted, failed, killed; or running."""
         told = str(self.info["status"])

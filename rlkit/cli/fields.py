@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -23,13 +23,14 @@ from rlkit.cli.common import (
     json_option,
     literal,
     say,
-    words,
 )
 from rlkit.config import Argument, Config, coerce
-from rlkit.errors import UserError, unknown
+from rlkit.errors import FailedRunsError, UserError, unknown
 
 if TYPE_CHECKING:
     from rlkit.run import AnyRun
+
+R = TypeVar("R", bound="AnyRun")
 
 
 class Nouns(Help):
@@ -111,8 +112,8 @@ def own_options(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any],
     return own, fields, None if own["seeds"] is None else parse_seeds(own["seeds"])
 
 
-def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]]) -> dict[str, Any]:
-    """Runs and their evaluations as --json prints them."""
+def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]], failures: Mapping[int, str]) -> dict[str, Any]:
+    """Runs and their evaluations, and why others failed by their seeds, as --json prints them."""
     rows = [
         {
             "run": str(run.path),
@@ -125,14 +126,28 @@ def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]]) -> dict
         }
         for run, result in results
     ]
+    if failures:
+        return {"runs": rows, "failed": {str(seed): text for seed, text in failures.items()}}
     return rows[0] if len(rows) == 1 else {"runs": rows}
 
 
-def interrupted(run: AnyRun) -> None:
-    """Exit with 130 and say how to go on, if the run was interrupted."""
-    if run.status == "interrupted":
-        say(f"interrupted; go on with: {words('rlkit', run.directory.verb, '--resume', run.path)}")
+def ended(train: Callable[[], list[R]]) -> tuple[list[R], dict[int, str]]:
+    """The runs of a series that did not fail, and by its seed why each other one did."""
+    try:
+        return train(), {}
+    except FailedRunsError as error:
+        return error.runs, error.failures
+
+
+def leave(runs: Sequence[AnyRun], failures: Mapping[int, str]) -> None:
+    """Say which seeds failed, and how to go on where the last run was interrupted; exit with 1 or 130 then."""
+    for seed, text in failures.items():
+        say(f"seed {seed} failed: {text}")
+    if runs and runs[-1].status == "interrupted":
+        say(f"interrupted; go on with: {runs[-1].directory.resuming}")
         raise click.exceptions.Exit(130)
+    if failures:
+        raise click.exceptions.Exit(1)
 
 
 def run_options(what: str) -> list[click.Option]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from rlkit.cli.common import Grouped, print_json, say, words
-from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
+from rlkit.cli.fields import Nouns, ended, field_options, leave, own_options, resume_options, run_options, run_rows
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def fit(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool)
     assert path is not None
     with loading():
         from rlkit.experiments.fitting import resume
-    conclude([resume(path, steps=steps, say=say, progress="")], as_json)
+    conclude([resume(path, steps=steps, say=say, progress="")], {}, as_json)
 
 
 def model_command(model: str) -> click.Command:
@@ -92,20 +92,19 @@ def start(model: str, values: dict[str, Any]) -> None:
         from rlkit.experiments import fitting
     common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
     if seeds is None:
-        runs = [fitting.fit(model, data, progress="", **common)]
+        conclude([fitting.fit(model, data, progress="", **common)], {}, own["as_json"])
     else:
-        runs = fitting.fit_seeds(model, data, seeds, progress=True, **common)
-    conclude(runs, own["as_json"])
+        conclude(*ended(lambda: fitting.fit_seeds(model, data, seeds, progress=True, **common)), own["as_json"])
 
 
-def conclude(runs: list[FitRun], as_json: bool) -> None:
+def conclude(runs: list[FitRun], failures: Mapping[int, str], as_json: bool) -> None:
     """Evaluate what was trained and print it, with what to try next."""
     results = [(run, None if run.status == "interrupted" else run.evaluate()) for run in runs]
     if as_json:
-        print_json(run_rows(results))
-    else:
+        print_json(run_rows(results, failures))
+    elif results:
         print_results(results)
-    interrupted(runs[-1])
+    leave(runs, failures)
 
 
 def print_results(results: list[tuple[FitRun, dict[str, Any] | None]]) -> None:

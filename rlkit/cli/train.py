@@ -16,7 +16,7 @@ from rlkit.cli.common import (
     say,
     words,
 )
-from rlkit.cli.fields import Nouns, field_options, interrupted, own_options, resume_options, run_options, run_rows
+from rlkit.cli.fields import Nouns, ended, field_options, leave, own_options, resume_options, run_options, run_rows
 from rlkit.errors import UserError
 from rlkit.loading import loading
 
@@ -75,7 +75,7 @@ def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: boo
     assert path is not None
     with loading():
         from rlkit.experiments.training import resume
-    conclude([resume(path, steps=steps, say=say, progress="")], as_json)
+    conclude([resume(path, steps=steps, say=say, progress="")], {}, as_json)
 
 
 def agent_command(agent: str, env: str | None) -> click.Command:
@@ -113,23 +113,22 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
         from rlkit.experiments import training
     common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
     if seeds is None:
-        runs = [training.train(agent, env, progress="", **common)]
+        conclude([training.train(agent, env, progress="", **common)], {}, own["as_json"])
     else:
-        runs = training.train_seeds(agent, env, seeds, progress=True, **common)
-    conclude(runs, own["as_json"])
+        conclude(*ended(lambda: training.train_seeds(agent, env, seeds, progress=True, **common)), own["as_json"])
 
 
-def conclude(runs: list[Run], as_json: bool) -> None:
+def conclude(runs: list[Run], failures: Mapping[int, str], as_json: bool) -> None:
     """Evaluate what was trained, the best agent and the last one, and print it, with what to try next."""
     results = [(run, [] if run.status == "interrupted" else evaluations(run)) for run in runs]
     if as_json:
-        rows = run_rows([(run, found[0].to_dict() if found else None) for run, found in results])
+        rows = run_rows([(run, found[0].to_dict() if found else None) for run, found in results], failures)
         for row, (_, found) in zip(rows.get("runs", [rows]), results, strict=True):
             row["last"] = found[-1].to_dict() if found else None
         print_json(rows)
-    else:
+    elif results:
         print_results(results)
-    interrupted(runs[-1])
+    leave(runs, failures)
 
 
 def evaluations(run: Run) -> list[Evaluation]:
@@ -143,7 +142,7 @@ def evaluations(run: Run) -> list[Evaluation]:
             return [best]
         return [best, run.evaluate(episodes, checkpoint="last", say=say)]
     except KeyboardInterrupt:
-        say(f"the evaluation was interrupted, the run is {run.status}; do it again with: rlkit evaluate {run.path}")
+        say(f"the evaluation was interrupted, the run is {run.status}; go on with: {run.directory.evaluating}")
         raise click.exceptions.Exit(130) from None
 
 
