@@ -22,7 +22,7 @@ from rlkit.schedules import SCHEDULES
 from rlkit.seeding import Purpose
 
 LONGEST = 1_000
-"""Steps of the longest episode that Monte-Carlo control waits for, where the env has no time limit."""
+"""Steps that Monte-Carlo control looks ahead at least, where the env has no time limit and episodes may be longer."""
 
 
 class ChainsState(NamedTuple):
@@ -67,7 +67,8 @@ class Chains(tf.Module):
         self.visits = tf.Variable(tf.zeros(shape, tf.int64), trainable=False, name="visits")
         self.squares = tf.Variable(tf.zeros([1, 1], tf.float64), trainable=False, name="squares")
         self.target = config.target if isinstance(config, TemporalDifferenceConfig) else "return"
-        self.limit = gymnasium.spec(config.env.rpartition(":")[2]).max_episode_steps or LONGEST
+        limit = gymnasium.spec(config.env.rpartition(":")[2]).max_episode_steps
+        self.limit, self.endless = limit or LONGEST, limit is None
         self.length = {"sample": 8, "return": 5 * self.limit}.get(self.target, 1)
 
     def state(self) -> ChainsState:
@@ -149,16 +150,19 @@ class Chains(tf.Module):
         return tf.cast(rollout.reward, tf.float64) + discount * value
 
     def _returns(self, q: tf.Tensor, rollout: Rollout, places: tf.Tensor, clock: Clock) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns of whole episodes [T, N], and which of them count.
+        """Returns [T, N], and which of them count.
 
-        Those of the episodes that began in this round, early enough to have ended for sure: whether an episode counts
-        does not depend on how it went. One that its time limit cut off goes on with the behaviour policy's mean value.
+        Those of the episodes that began in this round, early enough to have ended for sure; without a time limit those
+        of their steps that have `LONGEST` more behind them. So what counts does not depend on how it went. Where a time
+        limit or the round cuts an episode off, the behaviour policy's mean value follows: without a time limit that
+        weighs gamma^1000 at most, and undiscounted it is what these returns of n steps converge by.
         """
         length, n = places.shape
         ended = rollout.terminated | rollout.truncated
         reward, gamma = tf.cast(rollout.reward, tf.float64), tf.constant(self.config.gamma, tf.float64)
         cut = rollout.truncated & ~rollout.terminated
-        rest = tf.where(cut, self._mean(q, rollout.next_observation - self.first_state, clock), tf.zeros_like(reward))
+        onward = self._mean(q, rollout.next_observation - self.first_state, clock)
+        rest = tf.where(cut, onward, tf.zeros_like(reward))
         first = isinstance(self.config, MonteCarloConfig) and self.config.visits == "first"
 
         def back(i: tf.Tensor, later: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
@@ -167,7 +171,7 @@ class Chains(tf.Module):
             return i + 1, later, rows.write(t, later)
 
         rows = tf.TensorArray(tf.float64, length, element_shape=[n])
-        start = (tf.constant(0), tf.zeros([n], tf.float64), rows)
+        start = (tf.constant(0), onward[-1], rows)
         returns = tf.while_loop(lambda i, *_: i < length, back, start)[2].stack()
 
         chain, size = tf.range(n), int(self.q.shape[1] * self.q.shape[2])
@@ -175,7 +179,7 @@ class Chains(tf.Module):
         def on(
             t: tf.Tensor, began: tf.Tensor, seen: tf.Tensor, rows: tf.TensorArray
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
-            counts = (began >= 1) & (began <= length - self.limit)  # [N]
+            counts = (began >= 1) & ((t if self.endless else began) <= length - self.limit)  # [N]
             if first:
                 at = tf.stack([chain, places[t]], axis=1)
                 counts &= tf.gather_nd(seen, at) < began

@@ -211,9 +211,12 @@ def _checked(solution: Solution, tolerance: float, max_iterations: int, allow_un
     if solution.converged or allow_unconverged:
         return solution
     bound = f"the bound {solution.bound:.3g}" if np.isfinite(solution.bound) else "no bound"
+    if solution.iterations >= max_iterations:
+        why = f"max_iterations, {max_iterations:,}, is used up; a larger one or a larger tolerance may help"
+    else:
+        why = "more iterations no longer improve it, as float64 tells no more; a larger tolerance may help"
     raise NotConvergedError(
         f"{solution.solver} stopped after {solution.iterations:,} iterations with {bound} where the tolerance is "
-        f"{tolerance:g}: expected convergence within max_iterations, {max_iterations:,}; "
-        "a larger budget or tolerance may help, or another solver",
+        f"{tolerance:g}: {why}, or another solver",
         solution,
     )

@@ -6,11 +6,13 @@ The targets G of q(s, a) += alpha (G - q(s, a)), with r the reward and s' the ne
 - SARSA: r + gamma q(s', a'), a' the next action; equation 6.7. Expected SARSA: r + gamma E q(s', a'); equation 6.9.
 - double Q-learning: r + gamma q2(s', argmax q1(s', a')), for one of two tables by a coin. van Hasselt 2010.
 - n-step: n rewards before the value; equation 7.4. Traces: section 12.7, with Watkins's cut (12.10) for Q-learning.
-  Expected SARSA's (12.9) can diverge near lambda 1: what the next action's value differs from the mean is never undone.
+  Expected SARSA's (12.9) can diverge near lambda 1, where nothing damps the difference of q(s', a') from the mean.
 - Monte Carlo: the return; alpha = 1/n makes q the mean of the returns. Section 5.4.
 - layered Q iteration: as Q-learning with alpha = 1/n, for states that are met at one step of an episode only: the last
   layer first, so that what it bootstraps from is already learned.
 
+Monte Carlo learns from an episode when it ends. The one that is open when training stops is left out, and is longer
+than most: where episodes are long and few, what is learned is of somewhat short ones (the compiled loop bootstraps).
 Where an episode was cut off by its time limit, all of them bootstrap from the state that it had reached; SARSA, which
 has no next action there, and Monte Carlo from the behaviour policy's mean value. Letters: S states, A actions.
 """

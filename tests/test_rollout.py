@@ -334,6 +334,31 @@ def test_monte_carlo_counts_whole_episodes_that_began_early_enough() -> None:
     assert state.q.numpy()[0, 3, 0] == 0.0
 
 
+def test_monte_carlo_goes_on_with_the_mean_value_where_an_episode_is_open() -> None:
+    # No time limit: rounds of 5,000 steps, of which those with 1,000 more behind them count. One chain, 1 a step, an
+    # end at step 0 and none after it. Undiscounted, with values of 10 at first, step t is worth 5,000 - t + 10; the
+    # first visit is t = 1. By every visit it is the mean over t = 1 to 4,000. At gamma 1/2 each is worth 2.
+    name = "Open-v0"
+    gymnasium.register(name, entry_point="gymnasium:Env")
+    seen, reward = np.full((5_000, 1), 3, np.int32), np.ones((5_000, 1), np.float32)
+    terminated = np.arange(5_000)[:, None] == 0
+    fields = (seen, 0 * seen, reward, terminated, terminated & False, seen, terminated | True)
+    rollout = Rollout(*map(tf.constant, fields))
+    try:
+        for gamma, visits, count, expected in (
+            (1.0, "first", 1, 5_009.0), (1.0, "every", 4_000, 5_010 - 2_000.5), (0.5, "every", 4_000, 2.0),
+        ):  # fmt: skip
+            how: Any = {"gamma": gamma, "visits": visits, "step_size_power": 1.0, "initial_value": 10.0}
+            made = MonteCarloConfig(env=name, loop="compiled", **how)
+            agent = Chains(made, *LAKE)
+            assert agent.length == 5_000
+            state, _ = tf.function(agent.learn)(agent.state(), rollout, ZERO, tf.zeros([0], tf.uint32))
+            assert state.q.numpy()[0, 3, 0] == pytest.approx(expected)
+            assert state.visits.numpy()[0, 3, 0] == count
+    finally:
+        del gymnasium.registry[name]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
