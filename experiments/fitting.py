@@ -32,6 +32,9 @@ from rlkit.text import Generator, encode
 FACTS = "data.json"
 """File of a run with what its model must know of the data."""
 
+FEW = 20
+"""Epochs of a run up to which each is evaluated."""
+
 
 @dataclass(frozen=True)
 class FitRun(AnyRun):
@@ -183,7 +186,8 @@ def scheduled(config: FitConfig, data: Data) -> FitConfig:
     """A config whose intervals and steps are numbers of updates, for these data; no interval is longer than the run."""
     epoch = Pipeline(data.train, config).batches
     steps = config.steps or config.epochs * epoch
-    few = -(-config.log_interval // epoch) * epoch  # of a small data set, several epochs
+    # Each epoch is evaluated, unless that is oftener than every log_interval updates and more than FEW in all.
+    few = min(-(-config.log_interval // epoch), max(1, -(-steps // (FEW * epoch)))) * epoch
     names = ("log_interval", "eval_interval", "checkpoint_interval")
     return config.replace(steps=steps, **{name: min(getattr(config, name) or few, steps) for name in names})
 

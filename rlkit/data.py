@@ -33,7 +33,7 @@ class Source(NamedTuple):
     collect: Callable[..., Any] | None = None
     """From a batch of elements, or of what `load` made of them, to a batch of examples (x, y)."""
     diagnose: Callable[[], str | None] = lambda: None
-    """Which of the data are damaged, in one sentence; None if none are. Asked after an error."""
+    """The first fault of the data, in one sentence; None if there is none. Asked after an error and a loss of NaN."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ class FitConfig(Config):
     image_size: int = option(
         0, "Height and width that images from files get, pixels; 0: the model's own.", low=0, high=4096, group="data"
     )
-    on_error: Literal["stop", "skip"] = option("stop", "What to do about an image that is damaged.", group="data")
+    on_error: Literal["stop", "skip"] = option(
+        "stop", "What to do about a damaged image or record, or a row with a wrong value.", group="data"
+    )
     batch_size: int = option(50, "Examples an update (B).", low=1, group="training")
     epochs: int = option(5, "Times that every example is learned from; steps, where given, count.", low=1)
     steps: int = option(0, "Updates to train for; 0: as epochs says.", low=0)
@@ -38,7 +40,10 @@ class FitConfig(Config):
     target_accuracy: float | None = option(None, "Stop once an evaluation's accuracy reaches this.", low=0, high=1)
     log_interval: int = option(100, "Updates between two rows of metrics.csv.", low=1, group="logging")
     eval_interval: int = option(
-        0, "Updates between evaluations; 0: after epochs, log_interval apart at least.", low=0, group="logging"
+        0,
+        "Updates between evaluations; 0: after epochs, of more than 20 those log_interval apart.",
+        low=0,
+        group="logging",
     )
     checkpoint_interval: int = option(
         0, "Updates between checkpoints; 0: as evaluations by default.", low=0, group="logging"

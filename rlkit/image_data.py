@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,10 @@ from rlkit.data import Source
 from rlkit.errors import UserError, install
 from rlkit.facts import Data, Facts, Say, image_size_of, named_file, scaled, split
 from rlkit.fit_config import FitConfig
+from rlkit.tfrecord_schema import Feature
+
+LARGE = 1e4
+"""Size of an input from which on it is named where the loss is not finite."""
 
 TRAIN = re.compile(r"(seg)?train(ing)?(set|data|images)?")
 TESTS = (
@@ -130,17 +135,20 @@ def flowers(config: FitConfig, say: Say) -> Data:
     )
 
 
-def _selected(elements: tf.data.Dataset, held: np.ndarray, load: Callable[..., Any], facts: Facts) -> Data:
-    """A source that is read from its beginning, split by the examples' places."""
+def _selected(
+    elements: tf.data.Dataset, held: np.ndarray, load: Callable[..., Any], facts: Facts, good: np.ndarray | bool = True
+) -> Data:
+    """A source that is read from its beginning, split by the examples' places; without those that are not good."""
 
     def part(mask: np.ndarray) -> Source:
         wanted = tf.constant(mask)
         chosen = elements.enumerate().filter(lambda i, _: wanted[i]).map(lambda _, element: element)
         return Source(chosen, int(mask.sum()), load=load)
 
-    if held.all():
+    learned = ~held & good
+    if not learned.any():
         raise UserError("nothing is left to learn from: a smaller holdout leaves more")
-    train, held_out = part(~held), part(held if held.any() else ~held)
+    train, held_out = part(learned), part(held if held.any() else learned)
     return Data(train, held_out, replace(facts, train=train.size, held_out=int(held.sum())))
 
 
@@ -152,13 +160,9 @@ def records(config: FitConfig, say: Say) -> Data:
         raise damaged[0].error()
     for damage in damaged:
         say(f"{damage}: it and what follows in the file are left out")
-    features = found.schema.features
-    names = [name for name in features if name not in ("label", "file")]
-    if "label" not in features or features["label"].kind != "int64" or len(names) != 1:
-        raise UserError(f"{config.data_file} has the features {', '.join(features)}, expected label and one other")
-    (name,) = names
-    encoded = features[name].dtype == "string"
-    size = image_size_of(config) if encoded else tuple(features[name].shape)
+    name, feature = _input(found)
+    encoded = feature.dtype == "string"
+    size = image_size_of(config) if encoded else feature.shape
 
     def load(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = found.parse(record)
@@ -167,15 +171,76 @@ def records(config: FitConfig, say: Say) -> Data:
         return x, tf.cast(example["label"], tf.int32)
 
     elements = found.dataset(damaged)
-    labels = np.concatenate(
-        [batch.numpy() for batch in elements.batch(1_000).map(lambda record: found.parse(record)["label"])]
-    )
-    classes = found.schema.classes or tuple(map(str, range(int(labels.max()) + 1)))
-    facts = Facts(kind="classes", shape=size, classes=classes, train=0, held_out=0)
+    labels, sizes = _measured(found, elements, name)
+    classes = found.schema.classes or tuple(map(str, range(min(int(labels.max(initial=0)) + 1, len(labels)))))
+    bad = _faults(labels, sizes, classes, name)
+    good = np.isin(np.arange(len(labels)), [index for index, _ in bad], invert=True)
+    notes: tuple[str, ...] = ()
+    if bad:
+        first, fault = bad[0]
+        many = f"{int((~good).sum()):,} such"
+        if config.on_error == "stop":
+            raise UserError(f"{found.place(first, damaged)} {fault} ({many}); --on-error skip leaves such records out")
+        notes = (f"left out: {found.place(first, damaged)} {fault} ({many})",)
+    held = np.zeros(len(labels), np.bool_)
+    held[good] = split(labels[good], config.holdout)
+    absent = [name for i, name in enumerate(classes) if not np.any(labels[good] == i)]
+    notes += tuple(f"no record is of the class {name}" for name in absent)
+    facts = Facts(kind="classes", shape=size, classes=classes, train=0, held_out=0, notes=notes)
 
     def diagnose() -> str | None:
         damage = tfrecord.first_damage(found)
-        return damage and str(damage)
+        if damage:
+            return str(damage)
+        largest = int(np.argmax(np.where(good, sizes, 0.0)))
+        if sizes[largest] < LARGE:
+            return None
+        value = f"a value of size {sizes[largest]:.3g} in {name}"
+        return f"{found.place(largest, damaged)} has {value}: values of about 1 are learned best"
 
-    data = _selected(elements, split(labels, config.holdout), load, facts)
+    data = _selected(elements, held, load, facts, good)
     return data._replace(train=data.train._replace(diagnose=diagnose))
+
+
+def _input(found: tfrecord.Records) -> tuple[str, Feature]:
+    """The feature to learn from; UserError where there is not one beside a label that is the index of a class."""
+    features, file = found.schema.features, found.files[0]
+    names = [name for name in features if name not in ("label", "file")]
+    if "label" not in features or len(names) != 1:
+        raise UserError(f"{file} has the features {', '.join(features)}, expected label and one other")
+    label = features["label"]
+    if label.kind != "int64" or label.shape:
+        shape = f" of shape {list(label.shape)}" if label.shape else ""
+        raise UserError(
+            f"{file}: label is {label.dtype}{shape}, expected one whole number, the index of a class (of one-hot "
+            "labels the place of the 1)"
+        )
+    return names[0], features[names[0]]
+
+
+def _measured(found: tfrecord.Records, elements: tf.data.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Each record's label, [n] int64, and the size of its largest input, [n] float32; of images 1, of NaN NaN."""
+
+    def measure(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = found.parse(records)
+        value, label = example[name], tf.cast(example["label"], tf.int64)
+        if value.dtype == tf.string:
+            return label, tf.ones_like(label, tf.float32)
+        rows = tf.abs(tf.reshape(scaled(value), [tf.shape(label)[0], -1]))
+        finite = tf.reduce_all(tf.math.is_finite(rows), axis=1)
+        return label, tf.where(finite, tf.reduce_max(rows, axis=1), math.nan)
+
+    parts = [(label.numpy(), size.numpy()) for label, size in elements.batch(1_000).map(measure)]
+    labels, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return labels, sizes
+
+
+def _faults(labels: np.ndarray, sizes: np.ndarray, classes: tuple[str, ...], name: str) -> list[tuple[int, str]]:
+    """The records with a label of no class or an input that is not finite, in order, each with its fault."""
+    outside, infinite = (labels < 0) | (labels >= len(classes)), ~np.isfinite(sizes)
+    expected = f"expected 0 to {len(classes) - 1}, the index of a class"
+    number = f"has a value in {name} that is no finite number of 32 bits"
+    return [
+        (i, f"has the label {labels[i]}, {expected}" if outside[i] else number)
+        for i in np.flatnonzero(outside | infinite).tolist()
+    ]

@@ -205,8 +205,20 @@ class FitLoop(Loop):
         known = [history[name][0] if name in history else math.nan for name in self.trainee.metrics]
         return np.array(known) * updates
 
+    def _diverged(self, loss: float) -> UserError:
+        """The error of a loss that is not finite: the data's fault where it is theirs."""
+        fault = self.pipeline.source.diagnose()
+        if fault is None:
+            return super()._diverged(loss)
+        return UserError(
+            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {self.saved_at}, is "
+            f"kept; {fault}"
+        )
+
     def _evaluate(self) -> str | None:
         values = self.evaluate()
+        if not math.isfinite(values["loss"]):
+            raise self._diverged(values["loss"])
         for observer in self.observers:
             observer.evaluation(self.step, values)
         accuracy = values.get("accuracy")

@@ -86,6 +86,16 @@ class Records:
         records = files.flat_map(lambda name, count: _open(name, self.schema.compression).take(count))
         return records.apply(tf.data.experimental.assert_cardinality(size))
 
+    def place(self, index: int, damaged: Iterable[Damage] = ()) -> str:
+        """The file and the number, counted from 1, of a record of `dataset`, for people."""
+        readable = {damage.file: damage.number - 1 for damage in damaged}
+        for file, size in zip(self.files, self.schema.records, strict=True):
+            count = readable.get(file, size)
+            if index < count:
+                return f"{file}: record {index + 1}"
+            index -= count
+        raise IndexError(index)
+
     def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         """The features of one serialized example, [] string, or of a batch of them, [B] string.
 

@@ -466,6 +466,58 @@ def test_records_of_arrays_are_learned_from_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels, y)
 
 
+def records_of(folder: Path, **columns: np.ndarray) -> str:
+    """A set of two files of TFRecord with these features."""
+    np.savez(folder / "a.npz", allow_pickle=False, **columns)
+    tfrecord_writing.write(tfrecord_writing.open_source(folder / "a.npz"), folder / "a.tfrecord", shards=2)
+    return str(folder / "a.tfrecord")
+
+
+FEATURES = np.random.default_rng(0).random((20, 3)).astype(np.float32)
+LABELS = np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [
+        (
+            np.eye(2, dtype=np.int64)[LABELS],
+            r"label is int64 of shape \[2\], expected one whole number, the index of a",
+        ),
+        (LABELS[:, None], r"label is int64 of shape \[1\], expected one whole number"),
+        (LABELS.astype(np.float32), r"label is float32, expected one whole number"),
+        (2 * LABELS - 1, r"a-00000-of-00002.tfrecord: record 1 has the label -1, expected 0 to 1, .* \(10 such\)"),
+        (np.where(np.arange(20) == 12, 9_000_000, LABELS), r"00001-of-00002.tfrecord: record 3 has the label 9000000"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_with_their_record(
+    label: np.ndarray, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load("tfrecord", data_file=records_of(tmp_path, x=FEATURES, label=label))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+def test_an_input_that_is_not_finite_is_refused_with_its_record_or_left_out(value: float, tmp_path: Path) -> None:
+    x = FEATURES.astype(np.float64)
+    x[14, 1] = value
+    path = records_of(tmp_path, x=x, label=np.where(np.arange(20) == 3, -1, LABELS))
+    with pytest.raises(
+        UserError, match=r"of-00002.tfrecord: record 4 has the label -1, .* \(2 such\); --on-error skip"
+    ):
+        load("tfrecord", data_file=path)
+    data = load("tfrecord", data_file=path, on_error="skip", holdout=0)
+    found, labels = examples(data)
+    good = np.delete(np.arange(20), [3, 14])
+    np.testing.assert_array_equal(found, FEATURES[good])
+    np.testing.assert_array_equal(labels, LABELS[good])
+    assert data.facts.notes[0].startswith("left out: ")
+    (tmp_path / "alone").mkdir()
+    path = records_of(tmp_path / "alone", x=x, label=LABELS)
+    with pytest.raises(UserError, match=r"00001-of-00002.tfrecord: record 5 has a value in x that is no finite number"):
+        load("tfrecord", data_file=path)
+
+
 # ---- text
 
 

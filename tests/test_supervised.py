@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlkit import datasets, models
+from rlkit import datasets, models, tfrecord_writing
 from rlkit.base_loop import Loop
 from rlkit.checkpoint import Checkpointer
 from rlkit.data import Pipeline, Source, augmentation
@@ -251,6 +251,35 @@ def test_the_best_model_is_the_one_that_was_evaluated_best(tmp_path: Path) -> No
     assert result["step"] == int(best["step"])
     assert result["accuracy"] == pytest.approx(float(best["accuracy"]), rel=1e-6)
     assert json.loads((run.path / "evaluation.json").read_text())["accuracy"] == result["accuracy"]
+
+
+def test_a_run_of_few_epochs_evaluates_each_and_what_it_ends_with(tmp_path: Path) -> None:
+    run = fitting.fit("mlp", "digits", run_dir=tmp_path, steps=100, preset="none", hidden=(8,), threads=1)
+    # 1,438 examples in batches of 50 are 28 updates an epoch.
+    assert [int(row["step"]) for row in rows_of(run.path / "evaluations.csv")] == [28, 56, 84, 100]
+
+
+@pytest.mark.parametrize(("epochs", "interval"), [(5, 28), (20, 28), (21, 56), (60, 84), (500, 112)])
+def test_many_epochs_are_evaluated_less_often(epochs: int, interval: int) -> None:
+    config = MLPConfig(data="digits", epochs=epochs)
+    settled = fitting.scheduled(config, datasets.load(config, print))
+    assert (settled.eval_interval, settled.steps) == (interval, 28 * epochs)
+
+
+def test_a_loss_of_nan_names_a_huge_input_before_the_learning_rate(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((40, 3)).astype(np.float32)
+    x[7, 1] = 3e38
+    np.savez(tmp_path / "a.npz", x=x, label=np.arange(40) % 2)
+    source = tfrecord_writing.open_source(tmp_path / "a.npz")
+    tfrecord_writing.write(source, tmp_path / "a.tfrecord")
+    with pytest.raises(
+        UserError, match=r"the loss is (nan|inf) at .* is kept; .*a.tfrecord: record 8 has a value of size 3e\+38 in x"
+    ) as told:
+        fitting.fit(
+            "mlp", "tfrecord", run_dir=tmp_path, data_file=str(tmp_path / "a.tfrecord"), holdout=0, epochs=9,
+            learning_rate=10.0, batch_size=10, threads=1,
+        )  # fmt: skip
+    assert "learning_rate" not in str(told.value)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_good(tmp_path: Path) -> None:

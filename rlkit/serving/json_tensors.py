@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,15 +54,15 @@ def _parse_loosely(body: bytes, nan: bool, error: orjson.JSONDecodeError) -> JSO
     """What orjson refused: NaN and Infinity are the only reason to take it all the same."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    if b"NaN" in body or b"Infinity" in body:
-        if not nan:
-            raise invalid("JSON Parse error: NaN and Infinity are taken with --allow-nan only")
+    if re.match(r"-?(NaN|Infinity)", error.doc[error.pos :]) or error.doc[error.pos - 1 :].startswith("-Infinity"):
         try:
             value = json.loads(body.decode())
             orjson.dumps(value)  # which refuses what the loose parser takes beside: half of a surrogate pair
-            return value
         except (ValueError, TypeError, RecursionError) as worse:
             raise invalid(f"JSON Parse error: {worse}") from None
+        if nan:
+            return value
+        raise invalid("JSON Parse error: NaN and Infinity are taken with --allow-nan only")
     raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}")
 
 
