@@ -16,7 +16,7 @@ from rlkit import td
 from rlkit.agent import Clock, Transition, update_round
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.q_agent import QAgent
-from rlkit.networks import EXPECTED, Head, minatar_cnn, nature_cnn, q_network
+from rlkit.networks import EXPECTED, Head, fitting_network, minatar_cnn, nature_cnn, q_network
 from rlkit.noise import FactorisedNoise
 from rlkit.optimizers import AdamState, adam, adam_in_place, clipped, large
 from rlkit.seeding import Purpose, key
@@ -69,6 +69,8 @@ class DQN(QAgent):
     def __init__(
         self, config: DQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
     ) -> None:
+        if config.network == "auto":
+            config = config.replace(network=fitting_network(observation_space))
         super().__init__("dqn", config, action_space)
 
         self.q, self.target = (self.network(observation_space) for _ in range(2))

@@ -22,9 +22,10 @@ class DQNConfig(ReplayConfig):
     Defaults are of the size that small control problems want; presets hold what was tuned for an env.
     """
 
-    network: Literal["mlp", "lstm", "nature-cnn", "minatar-cnn"] = option(
-        "mlp",
-        "Q-network: dense layers, or these behind a long short-term memory (Hausknecht and Stone 2015), which learns "
+    network: Literal["auto", "mlp", "lstm", "nature-cnn", "minatar-cnn"] = option(
+        "auto",
+        "Q-network: auto is nature-cnn where observations are pictures (uint8) of at least 36 pixels a side, else mlp: "
+        "dense layers, or these behind a long short-term memory (Hausknecht and Stone 2015), which learns "
         "from batch_size sequences, or behind the convolutions of Mnih et al. 2015, for pictures, or of Young and Tian "
         "2019, for MinAtar's grids.",
         group="agent",
@@ -107,7 +108,7 @@ class DQNConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden is None:
+        if self.hidden is None and self.network != "auto":
             object.__setattr__(self, "hidden", HIDDEN.get(self.network, (64, 64)))
         for name in ("epsilon_start", "epsilon_end"):
             if self.epsilon_decay == "exponential" and getattr(self, name) <= 0:

@@ -34,6 +34,7 @@ from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.frames import FrameReplay
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
+from rlkit.networks import fitting_network
 from rlkit.profiling import Profiler
 from rlkit.recurrent_loop import RecurrentLoop
 from rlkit.replay import Replay, size_text
@@ -474,6 +475,8 @@ class _Session(contextlib.ExitStack):
             chains = compiled and isinstance(c, TabularConfig)
             make: AgentFactory = Chains if chains else agents.agent_class(self.name)
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
+            if isinstance(c, DQNConfig) and c.network == "auto":
+                c = self._fit_network(c, space)
             model = (
                 model_of(c.env, c.env_args, c.gamma, self.say)
                 if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
@@ -489,6 +492,17 @@ class _Session(contextlib.ExitStack):
             self.close()
             raise
         return self
+
+    def _fit_network(self, config: DQNConfig, space: gymnasium.Space[Any]) -> TrainConfig:
+        """The config with the network that its agents took by themselves, which the run keeps."""
+        network = fitting_network(space)
+        self.configs = [c.replace(network=network) for c in self.configs]
+        self.config = self.configs[0]
+        if network != "mlp":
+            self.say(f"network: {network}, as the observations are pictures, {space.shape}")
+        elif len(space.shape or ()) > 1:
+            self.say(f"network: mlp, which sees the {np.prod(space.shape or ()):,} numbers of {space.shape} as a row")
+        return self.config
 
     def _source(self, config: TabularConfig, real: Environments, model: FiniteMDP | None) -> Environments | Simulator:
         """Where a tabular learner's transitions come from."""

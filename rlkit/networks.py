@@ -274,9 +274,8 @@ def nature_cnn(
         UserError: for any other observation space.
     """
     shape = observation_space.shape or ()
-    first = len(shape) == 3 and shape[0] < shape[2]
-    sides = shape[1:] if first else shape[:2]
-    if not isinstance(observation_space, spaces.Box) or len(shape) not in (2, 3) or min(sides) < SMALLEST:
+    first = _frames_first(shape)
+    if not _is_picture(observation_space):
         raise UserError(
             f"the observation space {observation_space} is no picture for the network nature-cnn: a Box of shape "
             f"[H, W], [H, W, C] or [F, H, W] is, with H and W at least {SMALLEST}"
@@ -292,6 +291,23 @@ def nature_cnn(
     x = keras.layers.Flatten(dtype=precision, name="flat")(x)  # [B, D]
     values = q_head(x, actions, hidden, seeds, dueling=dueling, head=head, precision=precision)
     return keras.Model(inputs, values, name="nature_cnn")
+
+
+def _frames_first(shape: tuple[int, ...]) -> bool:
+    """Whether a picture's channels are its first axis."""
+    return len(shape) == 3 and shape[0] < shape[2]
+
+
+def _is_picture(space: spaces.Space[Any]) -> bool:
+    """Whether `nature_cnn` takes a space's observations."""
+    shape = space.shape or ()
+    sides = shape[1:] if _frames_first(shape) else shape[:2]
+    return isinstance(space, spaces.Box) and len(shape) in (2, 3) and min(sides) >= SMALLEST
+
+
+def fitting_network(space: spaces.Space[Any]) -> Literal["nature-cnn", "mlp"]:
+    """The network that the DQN takes by itself: convolutions for pictures of bytes, else dense layers."""
+    return "nature-cnn" if _is_picture(space) and space.dtype == np.uint8 else "mlp"
 
 
 def _seeds(seed: int, count: int) -> Iterator[int]:

@@ -592,7 +592,7 @@ def test_a_recurrent_run_on_a_model_has_no_regret(tmp_path: Path) -> None:
         ({"lstm_units": 0}, "lstm_units is 0, expected at least 1"),
         ({"sequence_length": 0}, "sequence_length is 0, expected at least 1"),
         ({"burn_in": -1}, "burn_in is -1, expected at least 0"),
-        ({"network": "gru"}, "network is 'gru', expected one of mlp, lstm, nature-cnn, minatar-cnn"),
+        ({"network": "gru"}, "network is 'gru', expected one of auto, mlp, lstm, nature-cnn, minatar-cnn"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_sentence(fields: dict[str, Any], sentence: str) -> None:

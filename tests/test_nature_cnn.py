@@ -19,7 +19,7 @@ from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.drqn import make
 from rlkit.errors import UserError
 from rlkit.experiments import presets
-from rlkit.networks import nature_cnn, observation_dtype
+from rlkit.networks import fitting_network, nature_cnn, observation_dtype
 
 
 def pixels(*shape: int) -> spaces.Box:
@@ -164,7 +164,7 @@ def test_a_saved_one_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "units"),
     [
-        ({}, (64, 64)),
+        ({"network": "mlp"}, (64, 64)),
         ({"network": "lstm"}, (64, 64)),
         ({"network": "nature-cnn"}, (512,)),
         ({"network": "nature-cnn", "hidden": (9,)}, (9,)),
@@ -224,3 +224,40 @@ def test_a_dqn_learns_from_pixels(lit: str, tmp_path: Path) -> None:
     result = run.evaluate(episodes=100)
     # By chance alone 90 or more of 100 would be right with a probability of 1.5e-17.
     assert result.mean >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("space", "network", "hidden"),
+    [
+        (spaces.Box(0, 255, (4, 84, 84), np.uint8), "nature-cnn", (512,)),
+        (spaces.Box(0, 255, (96, 96, 3), np.uint8), "nature-cnn", (512,)),
+        (spaces.Box(0, 255, (36, 36), np.uint8), "nature-cnn", (512,)),
+        (spaces.Box(0, 255, (35, 36, 3), np.uint8), "mlp", (64, 64)),
+        (spaces.Box(0, 255, (128,), np.uint8), "mlp", (64, 64)),
+        (spaces.Box(-1, 1, (84, 84), np.float32), "mlp", (64, 64)),
+        (spaces.Discrete(16), "mlp", (64, 64)),
+    ],
+)
+def test_a_dqn_takes_convolutions_for_pictures_by_itself(space: Any, network: str, hidden: tuple[int, ...]) -> None:
+    assert fitting_network(space) == network
+    if hidden == (64, 64):
+        agent = DQN(DQNConfig(), space, spaces.Discrete(2))
+        assert (agent.config.network, agent.config.hidden) == (network, hidden)
+    assert DQNConfig().replace(network=network).hidden == hidden
+    assert DQNConfig(hidden=(5,)).replace(network=network).hidden == (5,), "what is given stays"
+
+
+def test_a_run_on_pictures_says_its_network_and_keeps_it(tmp_path: Path) -> None:
+    from rlkit.experiments import training
+
+    said: list[str] = []
+    fields: dict[str, Any] = {"preset": "none", "steps": 4, "learning_starts": 100, "eval_interval": 0, "hidden": (8,)}
+    fields |= {"buffer_size": 200, "batch_size": 4, "loop": "host", "run_dir": tmp_path}
+    run = training.train("dqn", "rlkit/Catch-v0", say=said.append, **fields)
+    assert [text for text in said if text.startswith("network: ")] == [
+        "network: nature-cnn, as the observations are pictures, (4, 84, 84)"
+    ]
+    assert run.directory.config()["network"] == "nature-cnn"
+    said.clear()
+    run = training.train("dqn", "rlkit/Catch-v0", say=said.append, network="mlp", **fields)
+    assert (run.directory.config()["network"], said[0].startswith("network")) == ("mlp", False)
