@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from rlkit.config import Config
 from rlkit.errors import UserError
@@ -36,9 +37,8 @@ def configure(config: Config) -> AbstractContextManager[None]:
     Raises:
         UserError: the device does not exist, or TensorFlow has started without what the config asks for.
     """
-    gpus = visible_gpus(config)
-    with _programs_kept():  # TensorFlow reads its flags as it starts
-        _apply(config, gpus)
+    with _programs_kept():  # TensorFlow reads its flags when it first looks for devices
+        _apply(config, visible_gpus(config))
         return _scope(device_name(config.device))
 
 
@@ -47,6 +47,8 @@ def _scope(device: str) -> Iterator[None]:
     """Compute on a device, with Keras' and TensorFlow's defaults for what is not said where it is used."""
     policy, floatx, order = keras.config.dtype_policy(), keras.config.floatx(), keras.config.image_data_format()
     eager, jit = tf.config.functions_run_eagerly(), tf.config.optimizer.get_jit()
+    state = context.context()
+    seed, state._seed = state._seed, None  # tf.data mixes the global seed into its own, and only its setter is public
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     keras.config.set_image_data_format("channels_last")
@@ -57,6 +59,7 @@ def _scope(device: str) -> Iterator[None]:
         with tf.device(device):
             yield
     finally:
+        state._seed = seed
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
         keras.config.set_image_data_format(order)
