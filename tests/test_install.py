@@ -7,6 +7,7 @@ dependencies into a new virtual environment that sees the dependencies of the on
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,7 +139,19 @@ def test_source_archive_holds_each_file_once_where_the_repository_has_it(distrib
     assert shipped == Counter(
         name.removeprefix("rlkit/") if name.split("/")[1] in ROOMS else name for name in expected()
     )
-    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= set(members)
+    assert {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "docs/description.md"} <= set(members)
+
+
+def test_what_an_index_page_shows_needs_no_file_beside_it(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
+        shown = archive.read(name).decode().partition("\n\n")[2]
+    assert shown.strip() == (ROOT / "docs" / "description.md").read_text(encoding="utf-8").strip()
+    assert "](" not in shown
+    assert "<img" not in shown
+    (python,) = re.findall(r"```python\n(.*?)```", shown, re.DOTALL)
+    assert python in (ROOT / "README.md").read_text(encoding="utf-8"), "where a test runs it"
 
 
 def test_wheel_works(distributions: Path, environment: Path) -> None:
