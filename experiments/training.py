@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from rlkit import agents, envs, run
 from rlkit.agent import Agent, AgentFactory, Learner, RolloutAgent
@@ -145,6 +146,16 @@ class Run(AnyRun):
             step = write_tflite(self, file, checkpoint)
             return LiteRTPolicy(file, num_envs), step
 
+    def _players(self, num_envs: int, checkpoint: str, runtime: str) -> tuple[Policy, int, VectorEnv]:
+        """The policy, its step and the envs for an evaluation: N, or one where no more can be open at once."""
+        policy, step = self.policy(num_envs, checkpoint, runtime)
+        try:
+            return policy, step, make_vector(envs.find(self.config.env), self.config.env_args, num_envs, "resettable")
+        except UserError:
+            if num_envs == 1:
+                raise
+        return self._players(1, checkpoint, runtime)
+
     def evaluate(
         self,
         episodes: int = 100,
@@ -169,9 +180,7 @@ class Run(AnyRun):
         """
         episodes, seed = checked("episodes", episodes, int, low=1), checked("seed", seed, int, low=0)
         epsilon = checked("epsilon", epsilon, float, low=0, high=1)
-        num_envs = evaluation_envs(self.config.env, episodes)
-        policy, step = self.policy(num_envs, checkpoint, runtime)
-        vector = make_vector(envs.find(self.config.env), self.config.env_args, num_envs, "resettable")
+        policy, step, vector = self._players(evaluation_envs(self.config.env, episodes), checkpoint, runtime)
         try:
             with configure(self.config):
                 mixed, watch = run_evaluation_seed(seed, self.config.seed), watching(episodes, say)
@@ -346,12 +355,18 @@ def remembers(config: TrainConfig) -> bool:
     return isinstance(config, DQNConfig) and config.network == "lstm"
 
 
-def make_replay(config: ReplayConfig, space: gymnasium.Space[Any]) -> Replay:
-    """The replay that an agent of a config learns from; UserError where it cannot fit in memory."""
+def make_replay(config: ReplayConfig, space: gymnasium.Space[Any], *, frames: bool = False) -> Replay:
+    """The replay that an agent of a config learns from; UserError where it cannot fit in memory.
+
+    Args:
+        config: of the agent.
+        space: of the env's observations.
+        frames: whether these are the last frames, of which each is then kept once.
+    """
     c = config
     if isinstance(c, DQNConfig) and remembers(c):
         return SequenceReplay(c.buffer_size, c.num_envs, space, c.gamma, c.burn_in, c.sequence_length)
-    make = FrameReplay if stacks_frames(envs.find(c.env), c.env_args) else Replay
+    make = FrameReplay if frames else Replay
     return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent)
 
 
@@ -459,6 +474,7 @@ class _Session(contextlib.ExitStack):
     def __init__(self, agent: str, configs: Sequence[TrainConfig], say: Say) -> None:
         super().__init__()
         self.name, self.configs, self.config, self.say = agent, configs, configs[0], say
+        self.lent: Environments | None = None
 
     def __enter__(self) -> _Session:
         super().__enter__()
@@ -467,6 +483,13 @@ class _Session(contextlib.ExitStack):
             self.enter_context(configure(c))
             compiled = looping(c)[0] == "compiled"
             self.twin = envs.twin(c.env, c.env_args) if compiled else None
+            # before the envs are opened, of which there may be room for no more
+            model = (
+                model_of(c.env, c.env_args, c.gamma, self.say)
+                if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
+                else None
+            )
+            frames = isinstance(c, ReplayConfig) and stacks_frames(envs.find(c.env), c.env_args)
             vector = make_vector(
                 envs.find(c.env), c.env_args, *((1, "resettable") if compiled else (c.num_envs, c.vectorization))
             )
@@ -477,17 +500,18 @@ class _Session(contextlib.ExitStack):
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
             if isinstance(c, DQNConfig) and c.network == "auto":
                 c = self._fit_network(c, space)
-            model = (
-                model_of(c.env, c.env_args, c.gamma, self.say)
-                if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
-                else None
-            )
             known = model if model and not remembers(c) else None  # what the agent does is no function of the state
             self.regrets = [Regret(known, agent, space) if known else None for agent in self.agents]
-            self.source: Environments | Simulator | None = None if compiled else Environments(vector, c.seed)
-            self.replays = [make_replay(c, space) if isinstance(c, ReplayConfig) else None for _ in self.configs]
-            if isinstance(c, TabularConfig) and isinstance(self.source, Environments):
-                self.source = self._source(c, self.source, model)
+            self.replays = [
+                make_replay(c, space, frames=frames) if isinstance(c, ReplayConfig) else None for _ in self.configs
+            ]
+            real = Environments(vector, c.seed)
+            if real.masks:
+                self.say(f"env {c.env!r} reports an action_mask, which is ignored: agents may take any action")
+            self.source: Environments | Simulator | None = None if compiled else real
+            if isinstance(c, TabularConfig) and not compiled:
+                self.source = self._source(c, real, model)
+            self.exact = not isinstance(self.source, Environments) or self.source.saves_exactly()
         except BaseException:
             self.close()
             raise
@@ -568,6 +592,7 @@ class _Session(contextlib.ExitStack):
         """Put loops where they start, or go on; new runs take their places with a first checkpoint."""
         for loop, directory, regret in zip(loops, directories, self.regrets, strict=True):
             loop.regret = regret
+            loop.lent = self.lent
             if resuming:
                 self._resume(loop, directory)
             directory.update(
@@ -592,7 +617,7 @@ class _Session(contextlib.ExitStack):
                 stack.enter_context(directory.lock())
             loops = self._loops(directories)
             self._begin(loops, directories, resuming)
-            if not resuming and isinstance(self.source, Environments) and not self.source.saves_exactly():
+            if not resuming and not self.exact:
                 self.say("this env's state cannot be saved: a resumed run would start fresh episodes")
             first = loops[0]
             if (self.config.steps - first.step) % first.stride:
@@ -654,8 +679,24 @@ class _Session(contextlib.ExitStack):
         c = self.config
         if not c.eval_interval:
             return None
-        num_envs = evaluation_envs(c.env, c.eval_episodes)
-        vector = make_vector(envs.find(c.env), c.env_args, num_envs, "resettable")
-        self.callback(vector.close)
+        vector = self._evaluation_envs()
+        num_envs = vector.num_envs
         policy = compile_policy(self.agents[0], vector.single_observation_space, num_envs)
         return lambda occasion: evaluate(policy, vector, c.eval_episodes, c.seed, occasion=occasion)
+
+    def _evaluation_envs(self) -> VectorEnv:
+        """Envs to evaluate in: the training envs where no others can be open beside them."""
+        c, source = self.config, self.source
+        try:
+            num_envs = evaluation_envs(c.env, c.eval_episodes)
+            vector = make_vector(envs.find(c.env), c.env_args, num_envs, "resettable")
+        except UserError as error:
+            if not isinstance(source, Environments):
+                raise
+            if source.mode != AutoresetMode.DISABLED:
+                raise UserError(f"{error}, beside the training envs: take eval_interval 0") from error
+            self.say(f"{error}, beside the training envs: evaluations play in these, between two steps of training")
+            self.lent = source
+            return source.envs
+        self.callback(vector.close)
+        return vector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from rlkit.checkpoint import Checkpointer
 from rlkit.config import Config
-from rlkit.errors import UserError
+from rlkit.errors import EnvError, UserError
 from rlkit.metrics import Observer
 from rlkit.vector import Arrays
 
@@ -97,7 +98,7 @@ class Loop:
             "finished", "interrupted" (by a signal; a checkpoint was saved), or what the evaluation said, as "solved".
 
         Raises:
-            UserError: the loss is not finite, or a file cannot be written.
+            UserError: the loss is not finite, an env is at fault, or a file cannot be written.
         """
         with ExitStack() as stack:
             stack.callback(self.checkpointer.write_best)
@@ -105,11 +106,14 @@ class Loop:
             stack.enter_context(closing_profile(self.profiler))
             self.begin_run()
             going, status = True, None
-            while going and status is None and self.step < self.config.steps:
-                before = self.step
-                going = self._cycle()
-                status = self.attend(before)
-            return self.finish(status or "finished")
+            try:
+                while going and status is None and self.step < self.config.steps:
+                    before = self.step
+                    going = self._cycle()
+                    status = self.attend(before)
+                return self.finish(status or "finished")
+            except EnvError as error:
+                raise self._stopped(error) from error
 
     def begin_run(self) -> None:
         self._clock_start = time.monotonic() - self.seconds
@@ -157,6 +161,20 @@ class Loop:
         return UserError(
             f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
             "kept; a smaller learning_rate or max_gradient_norm may help"
+        )
+
+    def _intact(self) -> bool:
+        """Whether the state is that of before the step in which an env has failed."""
+        return False
+
+    def _stopped(self, error: EnvError) -> UserError:
+        """Save what was learned before an env failed, and say how to go on."""
+        if self._intact() and self.saved_at != self.step:
+            self.save()
+        run = shlex.quote(str(self.checkpointer.directory.parent))
+        return UserError(
+            f"{error}; training stopped at step {self.step}, saved at {self.saved_at}: "
+            f"resume with rlkit train --resume {run}"
         )
 
     def save(self) -> None:

@@ -25,7 +25,7 @@ from tensorflow.compiler.tf2xla.python import xla  # the one way to write a slic
 from rlkit import functional
 from rlkit.agent import Agent, Clock, RolloutAgent, State, Transition, update_round
 from rlkit.checkpoint import Checkpointer
-from rlkit.errors import UserError
+from rlkit.errors import EnvError, UserError
 from rlkit.evaluation import LONGEST, Evaluation
 from rlkit.exploration import draws
 from rlkit.functional import FunctionalEnv, Outcome, Running
@@ -369,8 +369,17 @@ class CompiledLoop(AgentLoop):
         self.step, _, self.episode = map(int, self.variables.counts.numpy())
         seconds = time.monotonic() - begun
         self._chunk = max(1, min(8 * self._chunk, int(cycles * self.SECONDS / seconds)))
+        self._check_env()
         if not math.isfinite(loss := float(self.variables.measured.numpy()[0])):
             raise self._diverged(loss)
+
+    def _check_env(self) -> None:
+        """Refuse rewards and observations that are not finite, which the loss would be blamed for."""
+        v = self.variables
+        parts = {"reward": (v.returns, v.ended), "observation": (v.envs.observation,)}
+        for name, variables in parts.items():
+            if not all(np.isfinite(variable.numpy()).all() for variable in variables):
+                raise EnvError(f"env {self.config.env!r}: its {name} is not finite at or before step {self.step}")
 
     def _greedy(self, occasion: int) -> Evaluation:
         """Greedy episodes of the agent as it is now."""

@@ -33,6 +33,10 @@ class WriteError(UserError):
     """A file of a run cannot be written, as where the disk is full; what was saved before is still good."""
 
 
+class EnvError(UserError):
+    """An env that raises, or breaks Gymnasium's interface, while it is used: whose it was and where."""
+
+
 ALIASES: dict[str, tuple[str, ...]] = {
     "alpha": ("step_size", "learning_rate", "priority_exponent"),
     "batch": ("batch_size",),

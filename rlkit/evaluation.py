@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
+from rlkit.checked import checked_vector
 from rlkit.errors import UserError
 from rlkit.intervals import interval, mean_texts
 from rlkit.seeding import Purpose, evaluation_seed, generator
@@ -150,6 +151,7 @@ def evaluate(
         occasion: tells evaluations with the same seed apart.
         watch: told after each step how many episodes have ended, and how many steps each env has made.
     """
+    envs = checked_vector(envs)
     n = envs.num_envs
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     playing = np.arange(n)  # episode that each env plays; those from `episodes` on are not counted

@@ -13,6 +13,7 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 import tensorflow as tf
+from gymnasium.vector import AutoresetMode
 
 from rlkit.acting import COUNTS, EpsilonGreedyAgent, HostActor, call_flat, counts, numpy_forward
 from rlkit.agent import Agent, Clock, Learner, RolloutAgent
@@ -146,6 +147,8 @@ class AgentLoop(Loop):
     """
 
     config: TrainConfig
+    lent: Environments | None = None
+    """The training envs, where evaluations play in them as no others can be opened."""
 
     def __init__(
         self,
@@ -158,6 +161,16 @@ class AgentLoop(Loop):
         self.agent, self.evaluate = agent, evaluate
         self.regret: Callable[[], float] | None = None
 
+    def _evaluation(self, evaluate: Callable[[int], Evaluation], occasion: int) -> Evaluation:
+        """Evaluate, and put envs that were lent for it back to where training was."""
+        evaluation = evaluate(occasion)
+        if self.lent is not None and not self.lent.restore(self.lent.state()):
+            self._start_episodes()
+        return evaluation
+
+    def _start_episodes(self) -> None:
+        """Forget the episodes that were under way."""
+
     def _evaluate(self) -> str | None:
         """Evaluate, keep the best agent; "solved" if the target return was reached, and again in fresh episodes.
 
@@ -166,12 +179,12 @@ class AgentLoop(Loop):
         """
         if self.evaluate is None:
             return None
-        evaluation, target = self.evaluate(self.step), self.config.target_return
+        evaluation, target = self._evaluation(self.evaluate, self.step), self.config.target_return
         score, confirmation, solved = evaluation.mean, None, False
         if target is not None and score >= target:
-            confirmation = self.evaluate(self.step + CONFIRMATION).mean
+            confirmation = self._evaluation(self.evaluate, self.step + CONFIRMATION).mean
             score, solved = (score + confirmation) / 2, confirmation >= target
-        better = solved or self.best is None or score >= self.best
+        better = solved or not (math.isnan(score) or (self.best is not None and score < self.best))
         if better or self.regret:
             self._publish()
         regret = self.regret() if self.regret else None
@@ -274,8 +287,10 @@ class SteppingLoop(AgentLoop):
         if not restore_envs(self.envs, state, report):
             self._start_episodes()
 
+    def _intact(self) -> bool:
+        return self.envs.mode == AutoresetMode.DISABLED
+
     def _start_episodes(self) -> None:
-        """Forget the episodes that were under way."""
         self._returns[:], self._lengths[:] = 0.0, 0
 
 
@@ -318,10 +333,13 @@ class HostLoop(SteppingLoop):
         observation, before = self.envs.observation, self.step
         actions = self.program.act(observation, self.step, self.episode)
         learning = self._beside.submit(self._learn, self._owed) if self._beside and self._owed else None
-        result = self._step(actions)
-        if learning:
-            for values in learning.result():
-                self._measure(values)
+        try:
+            result = self._step(actions)
+        finally:  # an update beside a step that failed has been made
+            if learning:
+                self._owed = 0
+                for values in learning.result():
+                    self._measure(values)
         self._count(result)
         if c.clip_reward:
             result = result._replace(reward=np.clip(result.reward, -1.0, 1.0))

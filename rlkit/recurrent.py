@@ -63,6 +63,7 @@ class RecurrentActor:
         self._shape = (num_envs, *(space.shape or ()))
         self._memory = tf.zeros([num_envs, agent.memory_size])
         self._fresh = np.ones(num_envs, np.bool_)
+        self._before = self._memory, self._fresh
         signature = [
             tf.TensorSpec(self._shape, self._dtype),
             tf.TensorSpec([num_envs], tf.bool),
@@ -82,6 +83,7 @@ class RecurrentActor:
 
     def act(self, observations: np.ndarray, step: int, episode: int) -> np.ndarray:
         """Actions, [N] int32; what was observed is remembered."""
+        self._before = self._memory, self._fresh.copy()
         seen = (tf.constant(observations, self._dtype), tf.constant(self._fresh))
         actions, self._memory = self._act(*seen, self._memory, counts(step, episode))
         self._fresh[:] = False
@@ -90,6 +92,10 @@ class RecurrentActor:
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         return self.act(observed(observations, self._shape, self._dtype), 0, 0)
+
+    def take_back(self) -> None:
+        """Forget the last observations, whose actions were not taken."""
+        self._memory, self._fresh = self._before
 
     def reset(self, fresh: np.ndarray) -> None:
         """Forget where an episode begins with the next observation, [N] bool."""

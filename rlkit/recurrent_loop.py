@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from rlkit.agent import Agent
+from rlkit.errors import EnvError
 from rlkit.loop import BehaviourPolicy, HostLoop, Program
 from rlkit.recurrent import RecurrentActor, RecurrentAgent
 from rlkit.vector import Arrays, Step
@@ -35,7 +36,11 @@ class RecurrentLoop(HostLoop):
         return RecurrentProgram(self.agent, self.envs.observation_space, self.replay)
 
     def _step(self, actions: np.ndarray) -> Step:
-        result = super()._step(actions)
+        try:
+            result = super()._step(actions)
+        except EnvError:
+            self.program.actor.take_back()
+            raise
         # Where a row only reset its env, what was remembered there is of the episode that had ended.
         self.program.actor.reset(result.terminated | result.truncated | ~result.valid)
         return result

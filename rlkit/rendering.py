@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from rlkit.checked import Checked
 from rlkit.config import Argument
 from rlkit.errors import UserError, install, lacking
 from rlkit.evaluation import LONGEST, Policy, begin
@@ -204,9 +205,7 @@ class _Playback:
             for moment in moments:
                 if moment.step % self.stride and not moment.ended:
                     continue
-                frame = self._env.render()
-                if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
-                    raise UserError(f"{title} cannot be drawn: its rgb_array is no picture")
+                frame = _picture(self._env.render(), title)
                 if self._view.values:
                     frame = self._beside(frame, self._view.values)
                 caption = caption or _Caption(title, frame.shape, self._view.width)
@@ -225,16 +224,14 @@ class _Playback:
 
     def _moments(self) -> Generator[_Moment]:
         for episode in range(self._episodes):
-            observation, _ = self._env.reset(seed=evaluation_seed(self._seed, episode))
-            self._observation = np.asarray(observation)
+            self._observation, _ = self._env.reset(seed=evaluation_seed(self._seed, episode))
             begin(self._policy, np.ones(1, np.bool_))
             moment = _Moment(episode + 1, 0, 0.0, False)
             try:
                 yield moment
                 while not moment.ended:
                     action = self._policy(self._observation[None])[0]
-                    observation, reward, terminated, truncated, _ = self._env.step(action)
-                    self._observation = np.asarray(observation)
+                    self._observation, reward, terminated, truncated, _ = self._env.step(action)
                     step = moment.step + 1
                     ended = bool(terminated or truncated)
                     cut = not ended and step >= self._longest
@@ -242,6 +239,18 @@ class _Playback:
                     yield moment
             finally:
                 self._ends.append(moment)
+
+
+def _picture(frame: object, title: str) -> np.ndarray:
+    """A frame as [height, width, 3] uint8: grey ones have one channel or none, and a fourth is left out."""
+    expected = "expected a picture of [height, width, 3] and dtype uint8"
+    if not isinstance(frame, np.ndarray):
+        raise UserError(f"{title} cannot be drawn: its rgb_array is of type {type(frame).__name__}; {expected}")
+    grey = frame[..., None] if frame.ndim == 2 else frame
+    if grey.ndim != 3 or grey.shape[2] not in (1, 3, 4) or not grey.size or grey.dtype != np.uint8:
+        text = f"its rgb_array has the shape {frame.shape} and dtype {frame.dtype}"
+        raise UserError(f"{title} cannot be drawn: {text}; {expected}")
+    return np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else grey[..., :3]
 
 
 class _Caption:
@@ -324,7 +333,7 @@ def _world(env: str | EnvSpec, env_args: Mapping[str, Argument]) -> Iterator[gym
         with closing(_make(env, {**env_args, "render_mode": "rgb_array"})) as made:
             if "rgb_array" not in (made.metadata.get("render_modes") or ()):
                 raise UserError(f"{name_of(env)} cannot be drawn: it does not render rgb_array")
-            yield made
+            yield Checked(made)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{name_of(env)} cannot be drawn: {lacking(error)}") from error
 
@@ -336,6 +345,11 @@ def _make(env: str | EnvSpec, arguments: dict[str, Any]) -> gymnasium.Env[Any, A
             return gymnasium.make(env, disable_env_checker=True, **arguments)
     except TypeError as error:
         raise UserError(f"{name_of(env)} cannot be drawn, it refuses its arguments {arguments}: {error}") from error
+    except (UserError, gymnasium.error.Error):
+        raise
+    except Exception as error:
+        said = f"it raised {type(error).__name__}: {error}"
+        raise UserError(f"{name_of(env)} cannot be drawn, it cannot be made: {said}") from error
 
 
 def _display() -> bool:

@@ -22,7 +22,7 @@ from rlkit.loop import COUNT, SteppingLoop
 from rlkit.metrics import Observer
 from rlkit.networks import observation_dtype
 from rlkit.seeding import Purpose
-from rlkit.vector import Environments
+from rlkit.vector import Arrays, Environments
 
 
 class RolloutProgram(Program):
@@ -116,6 +116,7 @@ class RolloutLoop(SteppingLoop):
         self.learn_function = learn.get_concrete_function()
         self._act, self._learn = call_flat(act.get_concrete_function()), call_flat(self.learn_function)
         self._rows = [np.zeros([*lead, *size], tf.as_dtype(dtype).as_numpy_dtype) for size, dtype in kinds]
+        self._filled = 0  # rows of a rollout in which an env has failed
 
     @property
     def program(self) -> RolloutLoop:
@@ -123,7 +124,7 @@ class RolloutLoop(SteppingLoop):
         return self
 
     def _cycle(self) -> bool:
-        for t in range(self.agent.length):
+        for t in range(self._filled, self.agent.length):
             observation = self.envs.observation
             seen = tf.constant(observation, self.dtype)
             actions = cast("np.ndarray", self._act(seen, counts(self.step, self.episode)).numpy())
@@ -132,8 +133,25 @@ class RolloutLoop(SteppingLoop):
             parts = (observation, actions, result.reward, ~result.bootstraps, result.truncated)
             for row, part in zip(self._rows, (*parts, result.next_observation, result.valid), strict=True):
                 row[t] = part
+            self._filled = t + 1
+        self._filled = 0
         if self.profiler:
             self.profiler.round(self.rounds)
         now = (counts(self.step, self.episode), tf.constant(np.array(self.rounds)))
         self._measure(self._learn(*map(tf.constant, self._rows), *now).numpy())
         return True
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        counters, state = super()._state()
+        return counters, state | {f"rollout.{i}": row[: self._filled].copy() for i, row in enumerate(self._rows)}
+
+    def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
+        for i, row in enumerate(self._rows):
+            begun = state.get(f"rollout.{i}", row[:0])
+            self._filled = len(begun)
+            row[: self._filled] = begun
+        super()._restore(counters, state, report)
+
+    def _start_episodes(self) -> None:
+        super()._start_episodes()
+        self._filled = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from rlkit.agent import Clock, Learner
 from rlkit.checkpoint import Checkpointer
+from rlkit.errors import UserError
 from rlkit.evaluation import Evaluation
 from rlkit.loop import AgentLoop, restore_envs
 from rlkit.metrics import Observer
@@ -124,7 +126,19 @@ class TabularLoop(AgentLoop):
         else:
             self.step = agent.simulate(self.source, self.step, min(self.due(), self.step + self.STEPS))
         self.episode = agent.episode
+        if not math.isfinite(agent.sums[3]):
+            raise UserError(
+                f"the TD error is {agent.sums[3]} at step {self.step}: stopped; the last good checkpoint, of step "
+                f"{self.saved_at}, is kept; a smaller step_size may help"
+            )
         return not agent.complete
+
+    def _intact(self) -> bool:
+        return isinstance(self.source, Environments)
+
+    def _start_episodes(self) -> None:
+        assert isinstance(self.source, Environments)
+        self._begin(self.source)
 
     def _publish(self) -> None:
         self.agent.publish()
@@ -163,4 +177,4 @@ class TabularLoop(AgentLoop):
         self.updates = counters["updates"]
         self.agent.restore(state)
         if isinstance(self.source, Environments) and not restore_envs(self.source, state, report):
-            self._begin(self.source)
+            self._start_episodes()

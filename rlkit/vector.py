@@ -7,23 +7,24 @@ next observation, never one after a reset, and `observation` holds what to act o
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import FrameStackObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from rlkit.checked import MASK, Checked, checked_vector
 from rlkit.config import Argument
 from rlkit.errors import UserError
+from rlkit.generators import generator_states
 from rlkit.seeding import env_seed
+from rlkit.workers import Workers
 
 Arrays = dict[str, np.ndarray]
 EnvFactory = Callable[[], gymnasium.Env[Any, Any]]
@@ -51,15 +52,18 @@ class Step(NamedTuple):
         return ~self.terminated if self.life_lost is None else ~(self.terminated | self.life_lost)
 
 
-TOLD = ("life_lost",)
-"""What is heard of an env's infos."""
+TOLD = ("life_lost", MASK)
+"""The env's infos that are read."""
 
 
 class OneEnv(VectorEnv):
-    """One env as a vector env of one, without the cost of batching (a third of SyncVectorEnv's)."""
+    """One env, `Checked`, as a vector env of one, without the cost of batching (a third of SyncVectorEnv's)."""
+
+    checked = True
 
     def __init__(self, make: EnvFactory) -> None:
-        self.env = make()
+        self.env = Checked(make())
+        self.envs = (self.env,)
         self.num_envs = 1
         self.metadata = {**self.env.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.spec = self.env.spec
@@ -74,7 +78,7 @@ class OneEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         options = {k: v for k, v in (options or {}).items() if k != "reset_mask"} or None
         observation, info = self.env.reset(seed=seed[0] if isinstance(seed, list) else seed, options=options)
-        return np.asarray(observation)[None], info
+        return np.asarray(observation)[None], _heard(info)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         action = actions[0].item() if actions.ndim == 1 else actions[0]  # envs check a Python number faster
@@ -84,11 +88,16 @@ class OneEnv(VectorEnv):
             np.array([reward], np.float64),
             np.array([terminated]),
             np.array([truncated]),
-            {name: np.array([info[name]]) for name in TOLD if name in info},
+            _heard(info) if info else {},
         )
 
     def close_extras(self, **kwargs: object) -> None:
         self.env.close()
+
+
+def _heard(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an env's infos that are used, or reported, [1] each."""
+    return {name: np.array([info[name]]) for name in TOLD if name in info}
 
 
 def name_of(env: str | EnvSpec) -> str:
@@ -119,13 +128,6 @@ def time_limit(envs: VectorEnv | gymnasium.Env[Any, Any]) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _in_worker(make: EnvFactory) -> gymnasium.Env[Any, Any]:
-    """Make an env, and in a worker's process leave Ctrl-C, which a terminal sends to all, to the parent."""
-    if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return make()
-
-
 def make_vector(
     env: str | EnvSpec, env_args: Mapping[str, Argument], num_envs: int, vectorization: str = "auto"
 ) -> VectorEnv:
@@ -134,7 +136,7 @@ def make_vector(
     That is sync, or native where the env's own vector version has its episodes reset from outside.
 
     Raises:
-        UserError: native asked for and the env has none, or the env refuses its arguments.
+        UserError: native asked for and the env has none, or the env refuses its arguments or cannot be made.
     """
     arguments: dict[str, Any] = dict(env_args)
     name, own = name_of(env), spec_of(env).vector_entry_point
@@ -149,25 +151,39 @@ def make_vector(
             if own is None:
                 raise UserError(f"vectorization is native, but {name} has no vector version of its own: take sync")
             return gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
-        make = partial(gymnasium.make, env, **arguments)
+        make = partial(gymnasium.make, env, disable_env_checker=True, **arguments)
         if vectorization == "async":
-            makers = [partial(_in_worker, make)] * num_envs
-            # not by fork: this process may already run TensorFlow's threads
-            return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED, context="forkserver")
-        if num_envs == 1:
-            return OneEnv(make)
-        return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+            return Workers([make] * num_envs, name)
+        return OneEnv(make) if num_envs == 1 else _in_turn(make, num_envs)
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"{name} cannot be made: {error}") from error
     except (TypeError, ValueError, AssertionError, LookupError) as error:
         raise UserError(f"{name} refuses its arguments {arguments}: {error!r}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name} cannot be made: it raised {type(error).__name__}: {error}") from error
+
+
+def _in_turn(make: EnvFactory, num_envs: int) -> SyncVectorEnv:
+    """N envs that are stepped in turn; if one of them cannot be made, those before it are closed."""
+    with ExitStack() as stack:
+
+        def checked() -> Checked:
+            env = Checked(make())
+            stack.callback(env.close)
+            return env
+
+        made = SyncVectorEnv([checked] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        stack.pop_all()
+    return made
 
 
 def stacks_frames(env: str | EnvSpec, env_args: Mapping[str, Argument]) -> bool:
     """Whether an env's observations are the last frames, as the outermost of its wrappers that changes them says."""
     with closing(make_vector(env, env_args, 1, "sync")) as made:
         layer: Any = cast("OneEnv", made).env
-    while isinstance(layer, TimeLimit | OrderEnforcing | PassiveEnvChecker):
+    while isinstance(layer, Checked | TimeLimit | OrderEnforcing | PassiveEnvChecker):
         layer = layer.env
     return isinstance(layer, FrameStackObservation)
 
@@ -185,7 +201,7 @@ class Environments:
     """
 
     def __init__(self, envs: VectorEnv, seed: int) -> None:
-        self.envs, self.seed = envs, seed
+        self.envs, self.seed = checked_vector(envs), seed
         self.num_envs = envs.num_envs
         self.mode = AutoresetMode(envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.observation_space = envs.single_observation_space
@@ -194,26 +210,31 @@ class Environments:
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._all = np.ones(self.num_envs, np.bool_)
         self._log = np.zeros((256, self.num_envs), np.int32)
+        self._paid = np.zeros((256, self.num_envs))
         self._logged = 0
+        self._repeats: bool | None = None
+        self.masks = False
+        """Whether the env reports a mask of allowed actions."""
         self._begin = np.zeros(self.num_envs, np.int64)
         self.observation = self._reset_all()
 
-    def _seeds(self, wanted: np.ndarray) -> list[int | None]:
-        """The seeds of the current episodes of the wanted envs, None for the others."""
+    def _seeds(self, wanted: np.ndarray, later: int = 0) -> list[int | None]:
+        """The seeds of the current episodes of the wanted envs, or of later ones, None for the others."""
         return [
-            env_seed(self.seed, e, int(k)) if want else None
+            env_seed(self.seed, e, int(k) + later) if want else None
             for e, (k, want) in enumerate(zip(self.episodes, wanted, strict=True))
         ]
 
-    def _reset(self, seeds: list[int | None], mask: np.ndarray | None = None) -> np.ndarray:
-        options = None if mask is None else {"reset_mask": mask}
-        observation, _ = self.envs.reset(seed=seeds, options=options)  # type: ignore[arg-type]
-        return np.array(observation)
+    def _reset(self, seeds: Any, mask: np.ndarray) -> np.ndarray:  # noqa: ANN401 - a list, which VectorEnv does not declare
+        observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": mask})
+        return cast("np.ndarray", observation)
 
     def _reset_all(self) -> np.ndarray:
-        if self.mode == AutoresetMode.DISABLED:
-            return self._reset(self._seeds(self._all))
-        return np.array(self.envs.reset(seed=env_seed(self.seed, 0, 0))[0])
+        alone = self.mode == AutoresetMode.DISABLED
+        seed: Any = self._seeds(self._all) if alone else env_seed(self.seed, 0, 0)
+        observation, info = self.envs.reset(seed=seed)
+        self.masks = MASK in info
+        return cast("np.ndarray", observation)
 
     def step(self, actions: np.ndarray) -> Step:
         """Act in every env; `observation` is then what to act on next, [N, ...]."""
@@ -233,97 +254,128 @@ class Environments:
         return Step(final, reward, terminated, truncated, valid, info.get("life_lost"))
 
     def _step_and_reset(self, actions: np.ndarray) -> Step:
+        """A step, and a reset where it ends an episode; where either raises, the state stays the one before."""
         if self._logged == len(self._log):
             self._compact_log()
         self._log[self._logged] = actions
-        self._logged += 1
         observation, reward, terminated, truncated, info = self.envs.step(actions)
-        ended = terminated | truncated
-        self.observation = observation
+        self._paid[self._logged] = reward
+        ended, following = terminated | truncated, observation
         if ended.any():
+            following = self._reset(self._seeds(ended, later=1), ended)
             self.episodes += ended
-            self._begin[ended] = self._logged
-            self.observation = self._reset(self._seeds(ended), ended)
+            self._begin[ended] = self._logged + 1
+        self._logged += 1
+        self.observation = following
         return Step(observation, reward, terminated, truncated, self._all, info.get("life_lost"))
 
     def _compact_log(self) -> None:
         first = int(self._begin.min())
-        kept = self._log[first : self._logged]
-        grown = np.zeros((max(256, 2 * len(kept)), self.num_envs), np.int32)
-        grown[: len(kept)] = kept
-        self._log, self._logged = grown, len(kept)
+        kept = slice(first, self._logged)
+        self._logged -= first
+        self._log, self._paid = (_grown(log[kept]) for log in (self._log, self._paid))
         self._begin -= first
 
     def state(self) -> Arrays:
         """What `restore` needs to continue exactly, as arrays."""
         common = {"episodes": self.episodes, "observation": self.observation}
-        if self.mode == AutoresetMode.DISABLED:
-            first = int(self._begin.min())
-            return {**common, "log": self._log[first : self._logged].copy(), "begin": self._begin - first}
-        return {**common, "ended": self._ended, **attributes(self.envs)}
+        if self.mode != AutoresetMode.DISABLED:
+            return {**common, "ended": self._ended, **attributes(self.envs.unwrapped)}
+        first = int(self._begin.min())
+        log, paid = (part[first : self._logged].copy() for part in (self._log, self._paid))
+        return {**common, "log": log, "paid": paid, "begin": self._begin - first}
 
     def restore(self, state: Arrays) -> bool:
-        """Continue from a `state`; False if the env did not come back to it and starts fresh episodes."""
+        """Continue from a `state`; False if the env did not come back to it and starts fresh episodes.
+
+        Where episodes are played again, an env has come back if it repeats itself at all (see `saves_exactly`), and
+        its observation and each reward are those of before.
+        """
         self.episodes = state["episodes"].copy()
         if self.mode == AutoresetMode.DISABLED:
-            self._begin, log = state["begin"].copy(), state["log"]
-            self._log, self._logged = np.array(log), len(log)
-            self.observation = self._replay(log, self._begin)
+            exact = self.saves_exactly()
+            self._begin, self._logged = state["begin"].copy(), len(state["log"])
+            self._log = np.array(state["log"])
+            self._paid = np.array(state.get("paid", np.zeros(self._log.shape)))
+            exact &= self._replay("paid" in state)
+            before = state["observation"].astype(self.observation.dtype)
+            exact &= np.array_equal(self.observation, before, equal_nan=before.dtype.kind == "f")
         else:
-            set_attributes(self.envs, state)
+            set_attributes(self.envs.unwrapped, state)
             self._ended = state["ended"].copy()
             self.observation = state["observation"].copy()
-            if self.saves_exactly():
-                return True
-        if self.mode == AutoresetMode.DISABLED and np.array_equal(
-            self.observation, state["observation"], equal_nan=self.observation.dtype.kind == "f"
-        ):
+            exact = self.saves_exactly()
+        if exact:
             return True
         self.episodes += 1
         self._logged, self._begin[:], self._ended[:] = 0, 0, False
         self.observation = self._reset_all()
         return False
 
-    def _replay(self, log: np.ndarray, begin: np.ndarray) -> np.ndarray:
-        """Reset each env to its episode's seed in time for all logged actions to end together."""
-        seeds = self._seeds(self._all)
+    def _replay(self, paid: bool) -> bool:
+        """Reset each env to its episode's seed in time for all logged actions to end together.
+
+        Args:
+            paid: whether the log holds rewards to compare with.
+
+        Returns:
+            Whether no episode ended before its time and each paid as before.
+        """
+        seeds, begin, steps, same = self._seeds(self._all), self._begin, self._logged, True
         observation = self._reset_all()
         ended = np.zeros(self.num_envs, np.bool_)
         idle = np.full(self.num_envs, self._first_action(), np.int32)
-        for i in range(len(log) + 1):
+        for i in range(steps + 1):
             due = (begin == i) | ended
             if due.any():
                 observation = self._reset(seeds, due)
-            if i < len(log):
-                actions = np.where(begin <= i, log[i], idle)
-                observation, _, terminated, truncated, _ = self.envs.step(actions)
+            if i < steps:
+                going = begin <= i
+                observation, reward, terminated, truncated, _ = self.envs.step(np.where(going, self._log[i], idle))
                 ended = terminated | truncated
-        return np.array(observation)
+                same &= not (going & (ended | (paid & (reward != self._paid[i])))).any()
+        self.observation = observation
+        return same
 
     def saves_exactly(self) -> bool:
-        """Whether a state that is saved now can be restored exactly; envs that reset themselves are tried."""
+        """Whether a state that is saved now can be restored exactly, as far as a trial of some steps shows.
+
+        The first call starts the episodes anew, but not those of envs that reset themselves, if the trial succeeds.
+        """
         if self.mode == AutoresetMode.DISABLED:
-            return True
-        saved = {k: np.copy(v) for k, v in attributes(self.envs).items()}
+            if self._repeats is None:
+                self._repeats = _same(*(self._rehearse(16) for _ in range(2)))
+                self._begin[:], self._logged = 0, 0
+                self.observation = self._reset_all()
+            return self._repeats
+        envs = self.envs.unwrapped
+        saved = {k: np.copy(v) for k, v in attributes(envs).items()}
         try:
-            first = self._rehearse()
-            set_attributes(self.envs, saved)
-            second = self._rehearse()
+            first = self._rehearse(64)
+            set_attributes(envs, saved)
+            second = self._rehearse(64)
         finally:
-            set_attributes(self.envs, saved)
-        if all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
+            set_attributes(envs, saved)
+        if _same(first, second):
             return True
         self._ended[:] = False  # the trial has moved what its attributes do not hold
         self.observation = self._reset_all()
         return False
 
-    def _rehearse(self, steps: int = 64) -> list[np.ndarray]:
-        rows: list[np.ndarray] = []
+    def _rehearse(self, steps: int) -> list[np.ndarray]:
+        """Results of some steps, [N, ...] each; where episodes are reset from here, of the first steps of episodes."""
+        alone = self.mode == AutoresetMode.DISABLED
+        rows = [self._reset_all()] if alone else []
         for i in range(steps):
-            actions = np.full(self.num_envs, self._first_action() + i % 2)
+            actions = np.full(self.num_envs, self._first_action() + i % min(2, self._actions()))
             observation, reward, terminated, truncated, _ = self.envs.step(actions)
             rows += [np.copy(part) for part in (observation, reward, terminated, truncated)]
-        return rows
+            if alone and (ended := terminated | truncated).any():
+                rows.append(self._reset(self._seeds(ended), ended))
+        return [*rows, generator_states(self.envs)] if alone else rows
+
+    def _actions(self) -> int:
+        return int(getattr(self.action_space, "n", 1))
 
     def _first_action(self) -> int:
         return int(getattr(self.action_space, "start", 0))
@@ -333,6 +385,17 @@ class Environments:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.envs.close()
+
+
+def _grown(log: np.ndarray) -> np.ndarray:
+    """A log with room for as many steps again."""
+    grown = np.zeros((max(256, 2 * len(log)), *log.shape[1:]), log.dtype)
+    grown[: len(log)] = log
+    return grown
+
+
+def _same(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
+    return len(first) == len(second) and all(map(np.array_equal, first, second))
 
 
 _PREFIX = "attribute."

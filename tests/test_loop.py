@@ -334,3 +334,15 @@ def test_learning_waits_for_its_start_and_for_a_transition(tmp_path: Path) -> No
     # with four-step returns the first transition can be drawn after four steps
     assert loop.rounds == 27
     assert int(agent.kept.optimizer.iterations) == 27
+
+
+def test_an_evaluation_that_is_no_number_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    means = iter([float("nan"), 1.0, float("nan"), 5.0, 9.0])
+    loop, _ = make_loop(
+        OneEnv(corridor), tmp_path, lambda step: Evaluation((next(means),), (1,), 0, step), steps=50, eval_interval=10,
+        **SMALL,
+    )  # fmt: skip
+    best: list[int] = []
+    monkeypatch.setattr(loop.checkpointer, "keep_best", best.append)
+    loop.run()
+    assert best == [20, 40, 50]

@@ -201,7 +201,7 @@ def test_the_same_seed_gives_the_same_gif(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.gif", "a.mp4"])
 def test_a_failure_leaves_no_file_and_keeps_the_one_before(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("before")
-    with pytest.raises(RuntimeError, match="the env breaks"):
+    with pytest.raises(UserError, match=r"step\(\) raised RuntimeError: the env breaks, at step 5 of the episode"):
         record(still, "test/Pixels-v0", {"fails_at": 5}, tmp_path / name)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "before")]
 
@@ -253,6 +253,24 @@ def test_envs_that_cannot_be_drawn(tmp_path: Path, env: str, arguments: dict[str
     with pytest.raises(UserError, match=message):
         record(still, env, arguments, tmp_path / "a.gif")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (8, 6, 1), (8, 6, 3), (8, 6, 4)])
+def test_grey_and_transparent_frames_become_pictures(shape: tuple[int, ...]) -> None:
+    frame = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    picture = rendering._picture(frame, "X-v0")
+    assert picture.shape == (8, 6, 3)
+    for channel in range(3):  # a grey one is the same in each colour
+        one = frame if len(shape) == 2 else frame[..., channel % shape[2]]
+        np.testing.assert_array_equal(picture[..., channel], one)
+
+
+@pytest.mark.parametrize("frame", [
+    np.zeros((3, 24, 37), np.uint8), np.zeros((0, 0, 3), np.uint8), np.zeros((4, 7, 3)), None, [np.zeros((4, 7, 3))],
+])  # fmt: skip
+def test_frames_of_other_shapes_are_refused_with_theirs(frame: Any) -> None:
+    with pytest.raises(UserError, match=r"X-v0 cannot be drawn: its rgb_array .*; expected a picture of \[height"):
+        rendering._picture(frame, "X-v0")
 
 
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:

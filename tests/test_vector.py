@@ -172,6 +172,61 @@ def test_a_state_that_does_not_come_back_starts_fresh_episodes_and_says_so() -> 
     assert (fresh.episodes == state["episodes"] + 1).all()
 
 
+class Doors(Counting):
+    """Which door pays is drawn by a generator of its own at each reset; what is seen is the time."""
+
+    def __init__(self, kind: str = "own") -> None:
+        super().__init__()
+        self.kind, self.own = kind, np.random.default_rng()
+        self.action_space = spaces.Discrete(2)
+        self.parts = {"world": [np.random.default_rng()]}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        _, info = super().reset(seed=seed, options=options)
+        draws: dict[str, Callable[[], float]] = {
+            "own": self.own.random,
+            "module": np.random.random,
+            "space": lambda: float(self.action_space.sample()),
+            "nested": self.parts["world"][0].random,
+            "seed": self.np_random.random,
+        }
+        self.good = int(draws[self.kind]() < 0.5)
+        return self.observe(), info
+
+    def observe(self) -> np.ndarray:
+        return np.array([0, self.steps], np.float32)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.observe(), float(action == self.good), self.steps >= 20, False, {}
+
+
+@pytest.mark.parametrize("kind", ["own", "module", "space", "nested", "seed"])
+@pytest.mark.parametrize("steps", [0, 7])
+def test_an_env_with_a_generator_of_its_own_is_never_said_to_come_back(kind: str, steps: int) -> None:
+    """Also just after a reset, where nothing has told yet which door it is."""
+    envs = Environments(OneEnv(lambda: Doors(kind)), 0)
+    for _ in range(steps):
+        envs.step(np.array([0]))
+    state = {k: np.copy(v) for k, v in envs.state().items()}
+    for _ in range(4):
+        other = Environments(OneEnv(lambda: Doors(kind)), 0)
+        assert other.restore(state) == (kind == "seed")
+        assert other.saves_exactly() == (kind == "seed")
+
+
+def test_rewards_of_an_episode_played_again_are_compared() -> None:
+    envs = Environments(OneEnv(lambda: Doors("seed")), 0)
+    for _ in range(7):
+        envs.step(np.array([0]))
+    state = envs.state()
+    other = Environments(OneEnv(lambda: Doors("seed")), 0)
+    assert not other.restore({**state, "paid": 1 - state["paid"]})
+    assert other.restore({name: value for name, value in state.items() if name != "paid"})
+
+
 def test_a_vector_env_with_hidden_state_is_known_not_to_save() -> None:
     class Hidden(SyncVectorEnv):  # its state is in a list of envs, which attributes cannot hold
         pass
