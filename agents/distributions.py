@@ -52,6 +52,11 @@ class DistributionalDQN(DQN):
         target = batch.reward[:, None] + batch.discount[:, None] * returns_t  # [B, N]
         return td.quantile_loss(returns, fractions, target)
 
+    def outside(self, targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The metrics that tell of targets, [B], which what describes the returns cannot hold, [B] each."""
+        del targets
+        return ()
+
     def judge(self, state: DQNState, batch: Transition) -> Judgement:
         """Its priorities are the losses."""
         online, target, selecting = self.networks(state)
@@ -63,9 +68,9 @@ class DistributionalDQN(DQN):
         z_tm1 = self.returns(online, batch.observation, taus)  # [B, A, N]
         z_tm1 = td.select_returns(z_tm1, batch.action - self.first_action)  # [B, N]
         q_tm1 = self.mean(z_tm1)  # [B]
-        td_error = batch.reward + batch.discount * self.mean(z_t) - q_tm1  # [B]
+        target = batch.reward + batch.discount * self.mean(z_t)  # [B]
         losses = self.divergence(z_tm1, taus, batch, z_t)  # [B]
-        return Judgement(losses, td_error, q_tm1, losses)
+        return Judgement(losses, target - q_tm1, q_tm1, losses, self.outside(target))
 
 
 class QuantileDQN(DistributionalDQN):
@@ -73,7 +78,19 @@ class QuantileDQN(DistributionalDQN):
 
 
 class CategoricalDQN(DistributionalDQN):
-    """C51. Bellemare, Dabney and Munos 2017, "A distributional perspective on reinforcement learning"."""
+    """C51. Bellemare, Dabney and Munos 2017, "A distributional perspective on reinforcement learning".
+
+    Its metrics tell of the range [v_min, v_max] too: the shares of the targets whose mean is outside of it.
+    """
+
+    metrics = (*DQN.metrics, "below_v_min", "above_v_max")
+
+    def outside(self, targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """1 for each target, [B], that is below v_min or above v_max by more than rounding."""
+        c = self.config
+        slack = 1e-3 * (c.v_max - c.v_min) / (c.atoms - 1)
+        beyond = targets < c.v_min - slack, targets > c.v_max + slack
+        return tuple(tf.cast(part, tf.float32) for part in beyond)
 
     def atoms(self) -> tf.Tensor:
         """The returns that are told from each other, [K]."""

@@ -55,6 +55,8 @@ class Judgement(NamedTuple):
     q: tf.Tensor
     """Value of the observation and the action."""
     priorities: tf.Tensor
+    others: tuple[tf.Tensor, ...] = ()
+    """In the order of the agent's further metrics."""
 
 
 class DQN(QAgent):
@@ -64,7 +66,7 @@ class DQN(QAgent):
         UserError: actions that are not Discrete, observations that the network does not take.
     """
 
-    metrics = ("loss", "td_error", "q", "gradient_norm")
+    metrics: tuple[str, ...] = ("loss", "td_error", "q", "gradient_norm")
 
     def __init__(
         self, config: DQNConfig, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
@@ -131,7 +133,8 @@ class DQN(QAgent):
         """K updates of the Q-network on [K, B] transitions, and the target network's.
 
         Returns:
-            Means over the K updates of loss, TD error's size, Q and the gradient's norm; priorities, [K, B].
+            Means over the K updates of the metrics: the loss, TD error's size and Q as uniform draws would have them,
+            the gradient's norm, and others; priorities, [K, B].
         """
         updates = batch.action.shape[0]
 
@@ -177,7 +180,7 @@ class DQN(QAgent):
         return Judgement(LOSSES[self.config.loss](td_error), td_error, q_tm1, tf.abs(td_error))
 
     def gradients(self, state: DQNState, batch: Transition) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Of the loss of [B] transitions, one for each of the weights; the metrics, [4]; priorities, [B]."""
+        """Of the loss of [B] transitions, one for each of the weights; the metrics, [M]; priorities, [B]."""
         weights = state.weights
         with tf.GradientTape() as tape:
             tape.watch(weights)
@@ -185,15 +188,15 @@ class DQN(QAgent):
             losses = td.weighted(judged.losses, batch.weight)  # [B]
             loss = tf.reduce_mean(losses)
         gradients, norm = clipped(tape.gradient(loss, weights), self.config.max_gradient_norm)
-        measured = tf.stack([losses, tf.abs(judged.td_error), judged.q])
-        means = tf.reduce_mean(tf.reshape(measured, [3, -1]), axis=1)  # [3]
-        return gradients, tf.concat([means, norm[None]], axis=0), judged.priorities
+        seen = tf.abs(judged.td_error), judged.q, *judged.others
+        error, q, *others = (td.corrected_mean(values, batch.correction) for values in seen)
+        return gradients, tf.stack([loss, error, q, norm, *others]), judged.priorities
 
     def update(self, state: DQNState, batch: Transition, clock: Clock) -> tuple[DQNState, tf.Tensor, tf.Tensor]:
         """One gradient step on [B] transitions.
 
         Returns:
-            The new state; the metrics, [4]; priorities, [B].
+            The new state; the metrics, [M]; priorities, [B].
         """
         gradients, metrics, priorities = self.gradients(state, batch)
         rate = self.learning_rate(clock)

@@ -58,8 +58,8 @@ class DQNConfig(ReplayConfig):
         group="agent",
     )
     atoms: int = option(51, "Atoms of head c51 (K).", low=2, group="agent")
-    v_min: float = option(-10.0, "Lowest return that head c51 tells from lower ones.", group="agent")
-    v_max: float = option(10.0, "Highest return that head c51 tells from higher ones.", group="agent")
+    v_min: float = option(-10.0, "Lower end of head c51's support; smaller returns are clipped to it.", group="agent")
+    v_max: float = option(10.0, "Upper end of head c51's support; larger returns are clipped to it.", group="agent")
     quantiles: int | None = option(
         None,
         "Quantiles of head qr, none: 200; or that head iqn draws for each side of a loss, none: 64.",
@@ -82,6 +82,14 @@ class DQNConfig(ReplayConfig):
     adam_epsilon: float = option(1e-8, "Adam's epsilon.", above=0, group="agent")
     loss: Literal["huber", "squared"] = option(
         "huber", "Loss of the TD error, of head expected; the others have their own.", group="agent"
+    )
+    importance_exponent: float | None = option(
+        None,
+        "Exponent of the weights that undo the preference of draws by priority at the start, beta; none: 0.4, or for "
+        "Huber's loss of head expected no weights, and priorities of at least 1 (LAP, Fujimoto et al. 2020).",
+        low=0,
+        high=1,
+        group="agent",
     )
     max_gradient_norm: float = option(10.0, "Clip the gradient's norm to this; 0: never.", low=0, group="agent")
     target: Literal["hard", "polyak"] = option(
@@ -115,6 +123,8 @@ class DQNConfig(ReplayConfig):
                 raise UserError(f"{name} is 0, expected above 0 where epsilon_decay is exponential")
         if self.quantiles is None and self.head in QUANTILES:
             object.__setattr__(self, "quantiles", QUANTILES[self.head])
+        if self.importance_exponent is None and (self.head, self.loss) != ("expected", "huber"):
+            object.__setattr__(self, "importance_exponent", 0.4)
         if self.v_min >= self.v_max:
             raise UserError(f"v_min is {self.v_min:g}, expected less than v_max, {self.v_max:g}")
         if self.network == "lstm":
@@ -125,6 +135,8 @@ class DQNConfig(ReplayConfig):
             raise UserError(f"head is {self.head}, expected expected where network is lstm")
         if self.noisy:
             raise UserError("noisy is true, expected false where network is lstm")
+        if self.priority_exponent:
+            raise UserError(f"priority_exponent is {self.priority_exponent:g}, expected 0 where network is lstm")
         if self.n_step > 1:
             raise UserError(f"n_step is {self.n_step}, expected 1 where network is lstm")
         least = self.num_envs * (self.burn_in + self.sequence_length)

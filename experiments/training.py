@@ -31,7 +31,7 @@ from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.regret import Regret, model_of
-from rlkit.experiments.saying import Say, bar_label, labelled, silent
+from rlkit.experiments.saying import RangeWatch, Say, bar_label, labelled, silent
 from rlkit.frames import FrameReplay
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
 from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserver
@@ -306,7 +306,17 @@ def _start(
         directories = [session.enter_context(run.preparing(run_dir, agent, c.env, c.seed)) for c in configs]
         say(f"preset: {preset}" if preset else "preset: none, the defaults")
         say(f"loop: {loop}, {why}")
+        if isinstance(c := configs[0], ReplayConfig) and c.priority_exponent:
+            say(f"priorities: {_priorities_text(c)}")
         return session.train(directories, progress=progress)
+
+
+def _priorities_text(config: ReplayConfig) -> str:
+    """The way of a prioritized replay."""
+    begun = config.importance_exponent
+    if begun is None:
+        return "LAP, without importance weights"
+    return f"proportional, importance exponent {begun:g} to 1 at step {config.importance_duration:,}"
 
 
 def _settled(config: TrainConfig, say: Say) -> TrainConfig:
@@ -367,7 +377,8 @@ def make_replay(config: ReplayConfig, space: gymnasium.Space[Any], *, frames: bo
     if isinstance(c, DQNConfig) and remembers(c):
         return SequenceReplay(c.buffer_size, c.num_envs, space, c.gamma, c.burn_in, c.sequence_length)
     make = FrameReplay if frames else Replay
-    return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent)
+    lap = c.importance_exponent is None
+    return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent, lap)
 
 
 def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | bool | None = None) -> Run:
@@ -629,6 +640,7 @@ class _Session(contextlib.ExitStack):
                 few = {"first": 0, "last": 0} if isinstance(first, CompiledLoop) else {}  # thousands of steps each
                 first.profiler = Profiler(directories[0].path, first.program.learn_function.graph, **few)
             first.observers = [*first.observers, Forecast(self.config.steps, self.say)]
+            self._watch_ranges(loops)
             if progress is not None:
                 bar = ProgressObserver(self.config.steps * len(loops), first.step, label=progress)
                 stack.enter_context(bar)
@@ -666,6 +678,13 @@ class _Session(contextlib.ExitStack):
         if first.interrupted and not failures and "interrupted" not in statuses:
             raise KeyboardInterrupt
         return failures
+
+    def _watch_ranges(self, loops: Sequence[AgentLoop]) -> None:
+        """Warn of returns that head c51 cannot hold."""
+        for loop, c in zip(loops, self.configs, strict=True):
+            if isinstance(c, DQNConfig) and c.head == "c51":
+                say = labelled(self.say, f"seed {c.seed}: ") if len(loops) > 1 else self.say
+                loop.observers = [*loop.observers, RangeWatch(c.v_min, c.v_max, say)]
 
     def _resume(self, loop: AgentLoop, directory: RunDirectory) -> None:
         if changed := directory.changed(threads=threads(), onednn=onednn()):

@@ -423,7 +423,10 @@ class CompiledLoop(AgentLoop):
         del counters, report
         tf.nest.map_structure(lambda v, value: v.assign(value), self.variables.agent, self.agent.state())
         for i, variable in enumerate(self._others()):
-            variable.assign(state[f"part_{i}"])
+            part = state[f"part_{i}"]
+            if variable is self.variables.measured:  # the last metrics may be newer than the checkpoint
+                part = np.insert(part, [len(part) - 1] * (variable.shape[0] - len(part)), 0.0)
+            variable.assign(part)
         self.program.load(self.variables, self.checkpointer.replay)
 
 

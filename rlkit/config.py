@@ -145,15 +145,19 @@ class ReplayConfig(TrainConfig):
         high=1,
         group="agent",
     )
-    importance_exponent: float = option(
+    importance_exponent: float | None = option(
         0.4,
-        "Exponent of the weights that undo such draws' preference at the start, beta.",
+        "Exponent of the weights that undo such draws' preference at the start, beta; none: no weights, and priorities "
+        "of at least 1, which goes with Huber's loss (LAP, Fujimoto et al. 2020).",
         low=0,
         high=1,
         group="agent",
     )
-    importance_duration: int = option(
-        1_000_000, "Steps of the straight line of importance_exponent to 1.", low=1, group="agent"
+    importance_duration: int | None = option(
+        None,
+        "Steps of the straight line of importance_exponent to 1; none: the steps that the run is begun with.",
+        low=1,
+        group="agent",
     )
     overlap: bool = option(
         False,
@@ -164,11 +168,20 @@ class ReplayConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.importance_duration is None:
+            object.__setattr__(self, "importance_duration", self.steps)
         if self.batch_size > self.buffer_size:
             raise UserError(f"batch_size is {self.batch_size}, expected at most buffer_size, {self.buffer_size}")
         least = self.num_envs * self.n_step
         if self.buffer_size < least:
             raise UserError(f"buffer_size is {self.buffer_size}, expected at least num_envs times n_step, {least}")
+
+    def importance(self, step: int) -> float | None:
+        """Beta at a step; None: no weights."""
+        begun, duration = self.importance_exponent, self.importance_duration
+        if begun is None or duration is None:
+            return None
+        return begun + (1.0 - begun) * min(step / duration, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

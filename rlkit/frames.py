@@ -32,6 +32,7 @@ class FrameReplay(Replay):
         n_step: as any replay's, like what follows.
         gamma: see there.
         priority_exponent: see there.
+        lap: see there.
 
     Raises:
         UserError: if it cannot fit in the memory that is free.
@@ -45,8 +46,9 @@ class FrameReplay(Replay):
         n_step: int = 1,
         gamma: float = 0.99,
         priority_exponent: float = 0.0,
+        lap: bool = False,
     ) -> None:
-        super().__init__(capacity, num_envs, observation_space, n_step, gamma, priority_exponent)
+        super().__init__(capacity, num_envs, observation_space, n_step, gamma, priority_exponent, lap)
         assert observation_space.shape is not None
         self.frames = observation_space.shape[0]
         self.lead, self.span = self.frames - 1, n_step + 1

@@ -115,17 +115,12 @@ class Program:
         """Actions of the behaviour policy, [N] int32."""
         return (self._actor.act if self._actor else self._act)(observations, step, episode)
 
-    def _importance(self, step: int) -> float:
-        """Beta by the clock."""
-        c = self._config
-        return c.importance_exponent + (1.0 - c.importance_exponent) * min(step / c.importance_duration, 1.0)
-
     def learn(self, replay: Replay, number: int, step: int, episode: int) -> np.ndarray:
         """Round `number` of K updates; the metrics, in the order of the agent's."""
         first = number - number % self.DRAWS
         if first != self._drawn_from:
             self._drawn_from, self._drawn = first, self._draw(tf.constant(np.array(first))).numpy()
-        batch = replay.sample(self._drawn[number - first], self._importance(step))
+        batch = replay.sample(self._drawn[number - first], self._config.importance(step))
         with tf.device(self._device):  # a thread of its own has no such scope
             metrics, *others = self._learn(*map(tf.constant, tf.nest.flatten(batch)), counts(step, episode))
         if replay.priorities:
@@ -282,7 +277,8 @@ class SteppingLoop(AgentLoop):
     def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
         self.rounds = counters["rounds"]
         self._ended = [(r, n) for r, n in counters["ended"]]
-        self._summed, self._sums = counters["summed"], state["sums"].copy()
+        self._summed = counters["summed"]
+        self._sums[: len(state["sums"])] = state["sums"]  # the last metrics may be newer than the checkpoint
         self._returns, self._lengths = state["returns"].copy(), state["lengths"].copy()
         if not restore_envs(self.envs, state, report):
             self._start_episodes()

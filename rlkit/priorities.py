@@ -67,10 +67,14 @@ class Priorities:
     Args:
         places: how many.
         exponent: alpha of equation 1.
+        least: smaller priorities count as this. 1 makes the draws loss-adjusted: Huber's loss of them, without
+            importance weights, has the expected gradient, up to a factor, of uniform draws and a loss that goes on
+            from half the square at 1 with slope |error|^alpha. Fujimoto, Meger and Precup 2020, "An equivalence between
+            loss functions and non-uniform sampling in experience replay".
     """
 
-    def __init__(self, places: int, exponent: float) -> None:
-        self.tree, self.exponent = SumTree(places), exponent
+    def __init__(self, places: int, exponent: float, least: float = 0.0) -> None:
+        self.tree, self.exponent, self.least = SumTree(places), exponent, least
         self.top = np.float32(1.0)
         """The largest weight so far, p^exponent."""
         self._due: list[tuple[np.ndarray, np.ndarray]] = []
@@ -102,7 +106,8 @@ class Priorities:
         """New priorities |error| for places that can still be drawn; [K, B] each, the later of the K updates counts."""
         self._settle()
         places = places.reshape(-1)
-        weights = ((np.abs(errors.reshape(-1).astype(np.float64)) + SMALLEST) ** self.exponent).astype(np.float32)
+        sizes = np.maximum(np.abs(errors.reshape(-1).astype(np.float64)) + SMALLEST, self.least)
+        weights = (sizes**self.exponent).astype(np.float32)
         self.top = max(self.top, weights.max())
         still = self.tree.weights[places] > 0
         self.tree.assign(places[still], weights[still])

@@ -33,6 +33,7 @@ class Replay:
         n_step: rewards summed before bootstrapping.
         gamma: discount of a step.
         priority_exponent: draw in proportion to priorities to this power; 0: uniformly.
+        lap: the priorities are at least 1, and no weights undo such draws.
 
     Raises:
         UserError: if it cannot fit in the memory that is free.
@@ -46,6 +47,7 @@ class Replay:
         n_step: int = 1,
         gamma: float = 0.99,
         priority_exponent: float = 0.0,
+        lap: bool = False,
     ) -> None:
         self.rows, self.num_envs = capacity // num_envs, num_envs
         self.n_step, self.gamma = n_step, gamma
@@ -68,7 +70,10 @@ class Replay:
         self.fields: Arrays = {name: np.zeros((*lead, *shape), dtype) for name, (shape, dtype) in kept.items()}
         self._flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in self.fields.items()}
         self.written = np.zeros(num_envs, np.int64)
-        self.priorities = Priorities(self.rows * num_envs, priority_exponent) if priority_exponent > 0 else None
+        self.priorities: Priorities | None = None
+        if priority_exponent > 0:
+            self.priorities = Priorities(self.rows * num_envs, priority_exponent, least=1.0 if lap else 0.0)
+        self.weighted = priority_exponent > 0 and not lap
         self.drawn = np.zeros((0, 0), np.int64)
         """Places of the last draws, [K, B]."""
         self._columns = np.arange(num_envs)
@@ -143,12 +148,12 @@ class Replay:
         usable: np.ndarray = np.maximum(held - (self.span - 1), 0)
         return usable
 
-    def sample(self, bits: np.ndarray, importance_exponent: float = 1.0) -> Transition:
+    def sample(self, bits: np.ndarray, importance_exponent: float | None = 1.0) -> Transition:
         """Draws with replacement, one for each of the given random numbers: uniform ones, or by priority.
 
         Args:
             bits: uniform over all of uint32, [K, B].
-            importance_exponent: beta of the weights that go with priorities.
+            importance_exponent: beta of the weights that go with priorities; of no use where there are none.
 
         Returns:
             n-step transitions, [K, B, ...].
@@ -158,17 +163,20 @@ class Replay:
             return self._n_step(row, column)
         self.drawn, probabilities = self.priorities.draw(bits)
         row, column = np.divmod(self.drawn, self.num_envs)
-        weight = importance(probabilities, int(self.usable().sum()), importance_exponent)
-        return self._n_step(row, column)._replace(weight=weight)
+        held = int(self.usable().sum())
+        batch = self._n_step(row, column)._replace(correction=(1.0 / (held * probabilities)).astype(np.float32))
+        if not self.weighted:
+            return batch
+        assert importance_exponent is not None
+        return batch._replace(weight=importance(probabilities, held, importance_exponent))
 
     def specs(self, lead: Sequence[int]) -> Transition:
         """Shapes and dtypes of what is sampled by random bits of shape `lead`."""
         shape, dtype = self._seen_shape()
         image = tf.TensorSpec([*lead, *shape], dtype)
         number = tf.TensorSpec(lead, tf.float32)
-        return Transition(
-            image, tf.TensorSpec(lead, tf.int32), number, number, image, number if self.priorities else ()
-        )
+        weight, correction = number if self.weighted else (), number if self.priorities else ()
+        return Transition(image, tf.TensorSpec(lead, tf.int32), number, number, image, weight, correction)
 
     def _seen_shape(self) -> tuple[tuple[int, ...], np.dtype]:
         field = self.fields["observation"]

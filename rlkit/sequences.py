@@ -44,7 +44,7 @@ class SequenceReplay(Replay):
         super().__init__(capacity, num_envs, observation_space, 1, gamma)
         self.burn_in, self.length, self.span = burn_in, length, burn_in + length
 
-    def sample(self, bits: np.ndarray, importance_exponent: float = 1.0) -> Transition:
+    def sample(self, bits: np.ndarray, importance_exponent: float | None = 1.0) -> Transition:
         """Uniform draws, with replacement, of sequences, one for each of the given random numbers.
 
         Args:

@@ -132,6 +132,18 @@ def weighted(losses: tf.Tensor, weight: tf.Tensor | tuple[()]) -> tf.Tensor:
     return losses if isinstance(weight, tuple) else weight * losses
 
 
+def corrected_mean(values: tf.Tensor, correction: tf.Tensor | tuple[()]) -> tf.Tensor:
+    """The mean over a batch that uniform draws would have: sum_i c_i x_i / sum_i c_i; the plain one without c.
+
+    Args:
+        values: x, [B], or of any shape where there is no correction.
+        correction: c, in proportion to 1 / P of each draw, [B], or nothing.
+    """
+    if isinstance(correction, tuple):
+        return tf.reduce_mean(values)
+    return tf.reduce_sum(correction * values) / tf.reduce_sum(correction)
+
+
 def moved(old: Sequence[tf.Tensor], new: Sequence[tf.Tensor], share: float) -> tuple[tf.Tensor, ...]:
     """share new + (1 - share) old: a target network that follows. Lillicrap et al. 2016, algorithm 1."""
     return tuple(share * n + (1.0 - share) * o for o, n in zip(old, new, strict=True))

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from rlkit.agents.dqn import DQN
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.drqn import make
 from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, ReplayProgram, run_together
 from rlkit.envs.cartpole import CartPole
@@ -60,7 +61,7 @@ class Recorder:
 
 def parts(config: DQNConfig) -> tuple[DQN, Replay]:
     env = CartPole()
-    agent = DQN(config, env.observation_space, env.action_space)
+    agent = make(config, env.observation_space, env.action_space)
     replay = Replay(config.buffer_size, config.num_envs, env.observation_space, config.n_step, config.gamma)
     return agent, replay
 
@@ -168,6 +169,17 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path: Path)
     *early, at_its_end = before.evaluations  # type: ignore[attr-defined]
     assert early + after.evaluations == all_of_them.evaluations  # type: ignore[attr-defined]
     assert [at_its_end[0], all_of_them.evaluations[-1][0]] == [1_024, 2_048]  # type: ignore[attr-defined]
+
+
+def test_metrics_that_are_newer_than_a_checkpoint_begin_at_nothing(tmp_path: Path) -> None:
+    (loop,) = compiled(tmp_path, head="c51")
+    measured = loop.variables.measured
+    measured.assign(np.arange(1.0, 8.0))  # loss, error, q, gradient; below, above; rounds
+    counters, state = loop._state()
+    last = f"part_{len(loop._others()) - 1}"
+    assert state[last].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    loop._restore(counters, state | {last: np.array([1.0, 2, 3, 4, 7])}, print)
+    assert measured.numpy().tolist() == [1, 2, 3, 4, 0, 0, 7]
 
 
 def test_each_of_several_seeds_ends_where_it_does_alone(tmp_path: Path) -> None:

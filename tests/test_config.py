@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import tomllib
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import pytest
@@ -433,8 +435,40 @@ def test_every_preset_is_valid_for_its_agent_and_env(agent: str, name: str) -> N
     assert {k: v for k, v in resolved.to_dict().items() if k in values} == values
 
 
+def discounted(rewards: list[float], gamma: float) -> list[float]:
+    """The returns from the steps of an episode on, the last first."""
+    return list(itertools.accumulate(reversed(rewards), lambda later, reward: reward + gamma * later))
+
+
+@pytest.mark.parametrize("name", [name for agent, name in PRESETS if agent == "rainbow" and "ALE" not in name])
+def test_the_range_of_a_preset_holds_the_returns_of_random_play(name: str) -> None:
+    env_id = next(env for env in gymnasium.registry if presets.slug(env) == name)
+    if presets.load("rainbow", name).get("network") == "lstm":
+        return  # for which Rainbow is refused
+    config = cast("DQNConfig", resolve("rainbow", env_id)[0])
+    with contextlib.closing(gymnasium.make(env_id)) as env:
+        env.action_space.seed(0)
+        for seed in range(3):
+            env.reset(seed=seed)
+            rewards, over = list[float](), False
+            while not over:
+                _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+                rewards.append(float(reward))
+                over = terminated or truncated
+            found = discounted(rewards, config.gamma)
+            assert config.v_min <= min(found)
+            assert max(found) <= config.v_max
+
+
+@pytest.mark.parametrize(("env", "worst"), [("Acrobot-v1", -100.0), ("MountainCar-v0", -50.0)])
+def test_the_range_holds_a_step_s_cost_without_end(env: str, worst: float) -> None:
+    config = cast("DQNConfig", resolve("rainbow", env)[0])
+    assert (config.v_min, config.v_max) == (worst, 0.0)
+    assert -1 / (1 - config.gamma) == pytest.approx(worst)
+
+
 def test_rainbow_is_the_dqn_with_six_switches() -> None:
-    switches = {"double", "dueling", "n_step", "head", "noisy", "priority_exponent"}
+    switches = {"double", "dueling", "n_step", "head", "noisy", "priority_exponent", "importance_exponent"}
     (plain, _), (rainbow, taken) = (resolve(agent, "CartPole-v1") for agent in ("dqn", "rainbow"))
     assert taken == "CartPole-v1"
     differ = {name for name in FIELDS if getattr(plain, name, None) != getattr(rainbow, name, None)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rlkit.agents.distributions import AGENTS, DistributionalDQN
 from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.drqn import make
 from rlkit.errors import UserError
+from rlkit.experiments.training import train
 from rlkit.networks import (
     COSINES,
     MIDPOINTS,
@@ -313,6 +315,46 @@ def test_what_does_not_go_together_is_refused_in_a_sentence(fields: dict[str, An
     with pytest.raises(UserError) as refused:
         DQNConfig(env="toy", **fields)
     assert str(refused.value) == sentence
+
+
+# ---- the range of C51
+
+
+def test_targets_outside_of_the_range_are_counted_at_either_end() -> None:
+    # Range [-2, 4]; V is the middle, 1, of a network whose weights are 0. Targets r + d: -3, -2, 4.5, 4, and 0.
+    agent = agent_of("c51", hidden=())
+    for model in (agent.q, agent.target):
+        for v in model.trainable_variables:
+            v.assign(tf.zeros_like(v))
+    seen = tf.zeros((5, 3))
+    batch = Transition(
+        seen, tf.ones(5, tf.int32), tf.constant([-3.5, -2.5, 4.5, 3.5, 0.0]), tf.constant([0.5, 0.5, 0, 0.5, 0]), seen
+    )
+    _, metrics, _ = agent.update(agent.state(), batch, ZERO)
+    assert agent.metrics[4:] == ("below_v_min", "above_v_max")
+    np.testing.assert_allclose(metrics[4:], [1 / 5, 1 / 5], rtol=1e-6)
+    _, metrics, _ = agent.update(agent.state(), batch._replace(correction=tf.constant([2.0, 1, 1, 0, 0])), ZERO)
+    np.testing.assert_allclose(metrics[4:], [2 / 4, 1 / 4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("loop", ["host", "compiled"])
+def test_returns_that_leave_the_range_are_told_once_while_training(loop: str, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        "preset": "none", "head": "c51", "steps": 3000, "learning_rate": 5e-3, "n_step": 3, "gamma": 0.9,
+        "hidden": (16,), "learning_starts": 200, "batch_size": 32, "target_interval": 100, "eval_interval": 0,
+        "log_interval": 500,
+    }  # fmt: skip
+    said: dict[float, list[str]] = {}
+    for v_max in (5.0, 10.0):  # a point a step is worth 10 where it goes on
+        texts = said[v_max] = list[str]()
+        train("dqn", "CartPole-v1", run_dir=tmp_path, loop=loop, v_min=0.0, v_max=v_max, say=texts.append, **fields)
+    (told,) = [text for text in said[5.0] if "v_max" in text]
+    assert re.fullmatch(
+        r"step [\d,]+: head c51 cannot hold these returns: of the targets \d+% are above v_max, 5, and are clipped to "
+        r"it: give a higher --v-max",
+        told,
+    )
+    assert not [text for text in said[10.0] if "v_max" in text or "v_min" in text]
 
 
 # ---- a toy whose returns are known
