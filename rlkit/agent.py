@@ -47,7 +47,7 @@ class Transition(NamedTuple):
     next_observation: np.ndarray | tf.Tensor
     """The real observation after the last of the n steps, never one after a reset."""
     weight: np.ndarray | tf.Tensor | tuple[()] = ()
-    """Of the loss, float32 in (0, 1], where the replay is prioritized and its draws are undone; else nothing."""
+    """Of the loss, float32 in (0, 1], where the replay is prioritized; else nothing."""
     correction: np.ndarray | tf.Tensor | tuple[()] = ()
     """Of means, 1 / (M P) float32 for a draw of probability P of M, where the replay is prioritized; else nothing."""
 

@@ -33,7 +33,7 @@ class Replay:
         n_step: rewards summed before bootstrapping.
         gamma: discount of a step.
         priority_exponent: draw in proportion to priorities to this power; 0: uniformly.
-        lap: the priorities are at least 1, and no weights undo such draws.
+        lap: the priorities are at least 1.
 
     Raises:
         UserError: if it cannot fit in the memory that is free.
@@ -73,7 +73,6 @@ class Replay:
         self.priorities: Priorities | None = None
         if priority_exponent > 0:
             self.priorities = Priorities(self.rows * num_envs, priority_exponent, least=1.0 if lap else 0.0)
-        self.weighted = priority_exponent > 0 and not lap
         self.drawn = np.zeros((0, 0), np.int64)
         """Places of the last draws, [K, B]."""
         self._columns = np.arange(num_envs)
@@ -153,7 +152,7 @@ class Replay:
 
         Args:
             bits: uniform over all of uint32, [K, B].
-            importance_exponent: beta of the weights that go with priorities; of no use where there are none.
+            importance_exponent: beta of the weights that go with priorities; none: weights of 1.
 
         Returns:
             n-step transitions, [K, B, ...].
@@ -164,19 +163,17 @@ class Replay:
         self.drawn, probabilities = self.priorities.draw(bits)
         row, column = np.divmod(self.drawn, self.num_envs)
         held = int(self.usable().sum())
-        batch = self._n_step(row, column)._replace(correction=(1.0 / (held * probabilities)).astype(np.float32))
-        if not self.weighted:
-            return batch
-        assert importance_exponent is not None
-        return batch._replace(weight=importance(probabilities, held, importance_exponent))
+        weight = importance(probabilities, held, importance_exponent or 0.0)
+        correction = (1.0 / (held * probabilities)).astype(np.float32)
+        return self._n_step(row, column)._replace(weight=weight, correction=correction)
 
     def specs(self, lead: Sequence[int]) -> Transition:
         """Shapes and dtypes of what is sampled by random bits of shape `lead`."""
         shape, dtype = self._seen_shape()
         image = tf.TensorSpec([*lead, *shape], dtype)
         number = tf.TensorSpec(lead, tf.float32)
-        weight, correction = number if self.weighted else (), number if self.priorities else ()
-        return Transition(image, tf.TensorSpec(lead, tf.int32), number, number, image, weight, correction)
+        undoing = number if self.priorities else ()
+        return Transition(image, tf.TensorSpec(lead, tf.int32), number, number, image, undoing, undoing)
 
     def _seen_shape(self) -> tuple[tuple[int, ...], np.dtype]:
         field = self.fields["observation"]
