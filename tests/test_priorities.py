@@ -189,7 +189,7 @@ def test_what_is_learned_of_a_chain_is_the_fixed_point(
         }
     )  # fmt: skip
     agent = make(config, spaces.Discrete(2), spaces.Discrete(1))
-    replay = make_replay(config.replace(env="CartPole-v1"), spaces.Discrete(2))
+    replay = make_replay(config, spaces.Discrete(2))
     no, yes = np.zeros(1, np.bool_), np.ones(1, np.bool_)
     for t in range(rows):
         paid = np.array([reward * (t % round(1 / share) == 0)])
