@@ -221,7 +221,7 @@ def twin(env: str, env_args: Mapping[str, Argument]) -> FunctionalEnv | None:
     name = _imported(env)
     if name in MODELS:
         return cast("FunctionalEnv | None", _load("rlkit.envs.functional_mdp:of_env")(name, **env_args))
-    make = _MAKERS.get(name) or (_load(TWINS[name]) if _is_gymnasiums(name) else None)
+    make = _MAKERS.get(name) or (_load(TWINS[name]) if is_gymnasiums(name) else None)
     try:
         return None if make is None else cast("FunctionalEnv", make(**env_args))
     except REFUSALS:
@@ -235,12 +235,12 @@ def has_twin(env: str, env_args: Mapping[str, Argument]) -> bool:
         UserError: as `twin` does.
     """
     name = _imported(env)
-    if name not in MODELS and name not in _MAKERS and not _is_gymnasiums(name):
+    if name not in MODELS and name not in _MAKERS and not is_gymnasiums(name):
         return False
     return (name in TWINS and not env_args) or twin(env, env_args) is not None
 
 
-def _is_gymnasiums(name: str) -> bool:
+def is_gymnasiums(name: str) -> bool:
     """Whether the id has a twin and still means Gymnasium's own env, as nobody has registered it anew or otherwise."""
     spec = gymnasium.registry.get(name)
     if name not in TWINS or spec is None or spec.additional_wrappers or spec.kwargs:

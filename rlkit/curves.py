@@ -17,6 +17,9 @@ from rlkit.intervals import interval
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, METRICS
 from rlkit.run import ENDED, RunDirectory
 
+Returns = Callable[[str, Mapping[str, Any]], tuple[float, float]]
+"""From an env and its arguments to the least and the largest return of an episode, infinite where not known."""
+
 AXES = ("steps", "seconds")
 """What a curve can run over: env steps, or seconds of training without pauses."""
 
@@ -55,6 +58,17 @@ SAME = {
 NAMED = 3
 """Most fields that a label names."""
 
+POSSIBLE = {
+    "regret": (0.0, math.inf),
+    "test_loss": (0.0, math.inf),
+    "test_accuracy": (0.0, 1.0),
+    "test_perplexity": (1.0, math.inf),
+    "test_mean_absolute_error": (0.0, math.inf),
+    "accuracy": (0.0, 1.0),
+    "episode_length": (1.0, math.inf),
+}
+"""The least and the most that quantities other than returns can be."""
+
 BANDED = 3
 """Fewest seeds whose interval is worth a band: that of two is nine times as wide as they are apart."""
 
@@ -84,7 +98,7 @@ class Group:
     """Mean over the seeds where each has a value, by linear interpolation."""
 
     low: np.ndarray
-    """[T], lower end of the mean's 95% interval; NaN with under three seeds."""
+    """[T], lower end of the mean's 95% interval, cut off at `possible`; NaN with under three seeds."""
 
     high: np.ndarray
     """[T], its upper end."""
@@ -95,12 +109,16 @@ class Group:
     held_from: float
     """Where in x the first solved run ended, whose last value stands for it from there; infinity for none."""
 
+    possible: tuple[float, float]
+    """The least and the most that a value can be; infinite where not known."""
+
 
 def groups(
     runs: Sequence[RunDirectory],
     x: str = "steps",
     y: str = "evaluation",
     say: Callable[[str], None] | None = None,
+    returns: Returns | None = None,
 ) -> list[Group]:
     """Runs that differ in their seed alone, together; of several with one seed one counts, see `chosen`.
 
@@ -108,7 +126,8 @@ def groups(
     to the end of the longest run of its group. All other runs count as far as they came, and the mean ends where
     the first of them does. Runs without any value are left out.
 
-    The interval is that of `rlkit.intervals.interval` over seeds.
+    The interval is that of `rlkit.intervals.interval` over seeds, cut off at values that are known to be impossible:
+    what is cut off cannot hold the mean.
 
     Args:
         runs: in the order in which their groups come.
@@ -117,6 +136,7 @@ def groups(
             where the env's model is known; "test_loss" and the like of a supervised run's held-out data; or a column
             of metrics.csv.
         say: told which runs are left out for another one of their seed.
+        returns: from an env and its arguments to the least and the largest return of its episodes, as far as known.
 
     Raises:
         UserError: an unknown x or y, a file that cannot be read, or no value in any run.
@@ -132,7 +152,10 @@ def groups(
     for run in chosen(with_values, say):
         found.setdefault(_experiment(run), []).append(run)
     members = list(found.values())
-    return [_group(runs, label, x, y) for runs, label in zip(members, _labels(members), strict=True)]
+    return [
+        _group(runs, label, x, y, _possible(runs[0], y, returns))
+        for runs, label in zip(members, _labels(members), strict=True)
+    ]
 
 
 def chosen(runs: Sequence[RunDirectory], say: Callable[[str], None] | None = None) -> list[RunDirectory]:
@@ -182,7 +205,13 @@ def columns(run: RunDirectory, name: str, column: str) -> tuple[np.ndarray, np.n
     return steps, values
 
 
-def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str) -> Group:
+def _possible(run: RunDirectory, y: str, returns: Returns | None) -> tuple[float, float]:
+    if y in RETURNS and returns:
+        return returns(run.env, run.config().get("env_args", {}))
+    return POSSIBLE.get(y, (-math.inf, math.inf))
+
+
+def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str, possible: tuple[float, float]) -> Group:
     curves = {int(run.info["seed"]): curve(run, x, y) for run in runs}
     solved = {int(r.info["seed"]) for r in runs if r.info["status"] == "solved" and y in HELD}
     ends = {seed: float(c.x[-1]) for seed, c in curves.items()}
@@ -197,7 +226,8 @@ def _group(runs: Sequence[RunDirectory], label: str, x: str, y: str) -> Group:
     mean, (low, high) = values.mean(axis=0), interval(values)
     if len(runs) < BANDED:
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-    return Group(runs[0].env, label, curves, Curve(grid, mean), low, high, runs[0].verb, held)
+    low, high = (np.clip(end, np.minimum(possible[0], mean), np.maximum(possible[1], mean)) for end in (low, high))
+    return Group(runs[0].env, label, curves, Curve(grid, mean), low, high, runs[0].verb, held, possible)
 
 
 def _experiment(run: RunDirectory) -> str:

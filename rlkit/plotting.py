@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from rlkit.curves import RETURNS, Curve, Group, groups
+from rlkit.curves import RETURNS, Curve, Group, Returns, groups
 from rlkit.errors import UserError
 from rlkit.files import check_output, write_whole
 from rlkit.run import RunDirectory
@@ -74,6 +74,7 @@ def learning_curves(
     y: str = "evaluation",
     title: str | None = None,
     say: Callable[[str], None] | None = None,
+    returns: Returns | None = None,
 ) -> Path:
     """Draw runs as in `figure` and write a .png or .svg, whole or not at all.
 
@@ -86,7 +87,7 @@ def learning_curves(
         UserError: another ending, a folder that cannot be written to, or as `rlkit.curves.groups`.
     """
     check_output(path, ".png", ".svg")
-    return save_figure(figure(runs, x=x, y=y, title=title, say=say), path)
+    return save_figure(figure(runs, x=x, y=y, title=title, say=say, returns=returns), path)
 
 
 def figure(
@@ -96,19 +97,20 @@ def figure(
     y: str = "evaluation",
     title: str | None = None,
     say: Callable[[str], None] | None = None,
+    returns: Returns | None = None,
 ) -> Figure:
     """One panel an env, in it one line an experiment: the mean over its seeds.
 
     From three seeds on a band shows the 95% interval of the mean (Student's t); each of few seeds has a thin
-    line of its own. Where a solved run counts with its last value (see `rlkit.curves.groups`) the mean is
-    dashed, and a dot marks where the run ended.
+    line of its own. Where a solved run counts with its last value (see `rlkit.curves.groups`) the mean is dashed, and
+    a dot marks where the run ended. Neither band nor axis goes beyond values that are known to be impossible.
 
     Raises:
         UserError: as `rlkit.curves.groups`.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - only those who plot wait for it
 
-    found = groups(runs, x, y, say)
+    found = groups(runs, x, y, say, returns)
     envs = list(dict.fromkeys(group.env for group in found))
     colours = dict(zip(dict.fromkeys(group.label for group in found), cycle(COLOURS)))
     columns = min(2, len(envs))
@@ -208,7 +210,7 @@ def _draw(panel: Axes, group: Group, colour: str) -> None:
     mean = group.mean
     if 1 < len(group.curves) <= FEW or not len(mean.x):
         for curve in group.curves.values():
-            panel.plot(*curve, color=colour, linewidth=0.7, alpha=0.4)
+            panel.plot(*curve, color=colour, linewidth=0.7, alpha=0.4, clip_on=False)
             if len(mean.x) and curve.x[-1] < mean.x[-1]:
                 panel.plot(curve.x[-1:], curve.y[-1:], ".", color=colour, markersize=5, alpha=0.7)
     if not len(mean.x):
@@ -218,13 +220,13 @@ def _draw(panel: Axes, group: Group, colour: str) -> None:
     ends = mean.x <= group.held_from
     held = mean.x >= mean.x[ends][-1]
     marker = "o" if len(mean.x) == 1 else None
-    panel.plot(mean.x[ends], mean.y[ends], color=colour, linewidth=2, marker=marker)
+    panel.plot(mean.x[ends], mean.y[ends], color=colour, linewidth=2, marker=marker, clip_on=False)
     if held.sum() > 1:
-        panel.plot(mean.x[held], mean.y[held], color=colour, linewidth=2, linestyle=HELD)
+        panel.plot(mean.x[held], mean.y[held], color=colour, linewidth=2, linestyle=HELD, clip_on=False)
 
 
 def _finish(panel: Axes, mine: Sequence[Group], x: str, y: str) -> None:
-    """Limits from the lines, as a band of few seeds can be far wider; the return that solves the env."""
+    """Limits from the lines, as a band of few seeds can be far wider, and what is possible; the solving return."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     lines = [np.asarray(line.get_ydata(), np.float64) for line in panel.get_lines()]
@@ -244,7 +246,9 @@ def _finish(panel: Axes, mine: Sequence[Group], x: str, y: str) -> None:
         )
         low, high = min(low, threshold), max(high, threshold)
     margin = 0.05 * (high - low) or 1.0
-    panel.set_ylim(low - margin, high + margin)
+    least, most = min(group.possible[0] for group in mine), max(group.possible[1] for group in mine)
+    bottom, top = max(low - margin, min(least, low)), min(high + margin, max(most, high))
+    panel.set_ylim(bottom, top if top > bottom else bottom + margin)
     panel.set_xlim(0, 1.01 * max(curve.x[-1] for group in mine for curve in group.curves.values()) or 1.0)
     panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     panel.xaxis.set_major_formatter(_number)

@@ -13,7 +13,10 @@ import tomli_w
 from matplotlib.axes import Axes
 from PIL import Image
 
+from rlkit import plotting
+from rlkit.cli.plot import plot
 from rlkit.curves import groups
+from rlkit.envs.returns import possible_returns
 from rlkit.errors import UserError
 from rlkit.metrics import METRICS
 from rlkit.plotting import figure, learning_curves
@@ -91,6 +94,54 @@ def test_the_band_is_students_interval(make: Make) -> None:
     extent = panel.collections[0].get_datalim(panel.transData)
     assert (extent.ymin, extent.ymax) == pytest.approx((2 - 2.484, 5.0), abs=0.03)
     assert legend(drawn) == ["dqn, mean of 3 seeds", "95% interval of the mean"]
+
+
+def test_band_and_axis_end_where_returns_are_known_to(make: Make) -> None:
+    runs = [make({10: y, 20: y, 30: 500.0}, seed=s) for s, y in enumerate([400.0, 500.0, 500.0])]
+    (band,) = figure(runs, returns=possible_returns).axes
+    # Mean 466.7, s = 57.7, 2.484 s = 143.4: 323.2 to 610.1, and no episode of CartPole-v1 has more than 500 steps.
+    extent = band.collections[0].get_datalim(band.transData)
+    assert (extent.ymin, extent.ymax) == pytest.approx((323.2, 500.0), abs=0.1)
+    assert band.get_ylim() == pytest.approx((395.0, 500.0))
+    (group,) = groups(runs, returns=possible_returns)
+    assert (group.low[-1], group.high[-1], group.possible) == (500.0, 500.0, (1.0, 500.0))
+    unknown = figure([make({10: y}, seed=s, env="none/Unknown-v0") for s, y in enumerate([400.0, 500.0, 500.0])])
+    extent = unknown.axes[0].collections[0].get_datalim(unknown.axes[0].transData)
+    assert (extent.ymin, extent.ymax) == pytest.approx((323.2, 610.1), abs=0.1)
+
+
+def test_what_the_command_draws_of_cartpole_ends_at_500(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, y in enumerate([400.0, 500.0, 500.0]):
+        make({10: y, 20: y}, seed=seed, env_args={})
+    drawn: list[Any] = []
+    monkeypatch.setattr(plotting, "save_figure", lambda what, _: drawn.append(what))
+    plot.main([str(tmp_path / "runs"), "--all", "--to", str(tmp_path / "a.png")], standalone_mode=False)
+    (panel,) = drawn[0].axes
+    assert panel.collections[0].get_datalim(panel.transData).ymax == 500
+    assert panel.get_ylim()[1] == 500
+
+
+def test_a_regret_is_never_drawn_below_0_and_an_accuracy_never_above_1(make: Make) -> None:
+    for column, values, ends in (("regret", (0.0, 0.1, 0.8), (0.0, np.inf)), ("accuracy", (0.9, 1.0, 1.0), (0, 1))):
+        runs = []
+        for seed, value in enumerate(values):
+            run = make({}, seed=seed)
+            (run.path / "evaluations.csv").write_text(f"step,{column}\n10,{value}\n20,{value}\n")
+            runs.append(run)
+        y = "regret" if column == "regret" else "test_accuracy"
+        (panel,) = figure(runs, y=y).axes
+        extent = panel.collections[0].get_datalim(panel.transData)
+        assert ends[0] <= extent.ymin < extent.ymax <= ends[1]
+        assert ends[0] <= panel.get_ylim()[0] < panel.get_ylim()[1] <= ends[1]
+
+
+def test_a_value_beyond_what_should_be_possible_is_drawn(make: Make) -> None:
+    (panel,) = figure([make({10: 505.0, 20: 600.0}, seed=s) for s in range(3)], returns=possible_returns).axes
+    assert panel.get_ylim()[1] == 600
+    (panel,) = figure([make({10: 1.0}, env="none/Unknown-v0")], returns=lambda *_: (1.0, 1.0)).axes
+    assert panel.get_ylim() == (1, 2)
 
 
 def test_a_solved_run_counts_with_its_last_value(make: Make) -> None:

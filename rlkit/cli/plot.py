@@ -23,6 +23,7 @@ from rlkit.errors import UserError
 def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every: bool) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with an interval."""
     from rlkit import curves, plotting
+    from rlkit.envs.returns import possible_returns
     from rlkit.run import find, runs_below, unmeasured
 
     if not runs:
@@ -33,5 +34,5 @@ def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every
         y = some[0] if some else "evaluation"
     if path is None:
         path = found[0].path / "plots" / f"{y}.png" if len(found) == 1 else Path(f"{y}.png")
-    plotting.learning_curves(found, path, x=x, y=y, say=say)
+    plotting.learning_curves(found, path, x=x, y=y, say=say, returns=possible_returns)
     click.echo(path)
