@@ -188,10 +188,14 @@ class Run(AnyRun):
                 result = dataclasses.replace(result, seed=seed, step=step)
         finally:
             vector.close()
-        with contextlib.suppress(OSError):  # a run that cannot be written to can still be evaluated
+        self.record(checkpoint, result)
+        return result
+
+    def record(self, checkpoint: str, result: Evaluation) -> None:
+        """Write an evaluation to evaluation.json; a run that cannot be written to can still be evaluated."""
+        with contextlib.suppress(OSError):
             text = json.dumps({"checkpoint": checkpoint, **result.to_dict()})
             run.replace_text(self.path / "evaluation.json", text + "\n")
-        return result
 
 
 WATCHED = 5.0

@@ -761,6 +761,8 @@ def test_train_as_json_is_one_object(trained: tuple[Path, Said]) -> None:
     best, last = found["evaluation"], found["last"]
     assert len(best["returns"]) == best["episodes"] == last["episodes"] == 100
     assert (best["step"] in (150, 300), last["step"]) == (True, 300)
+    kept = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
+    assert (kept["checkpoint"], kept["step"], kept["mean"]) == ("best", best["step"], best["mean"])
     first, loop, replay, disk = said.err.splitlines()
     assert first == "preset: none, the defaults"
     assert loop == "loop: compiled, env, replay and learner in one program"

@@ -140,7 +140,9 @@ def evaluations(run: Run) -> list[Evaluation]:
         best = run.evaluate(episodes, say=say)
         if best.step == run.directory.info["step"]:
             return [best]
-        return [best, run.evaluate(episodes, checkpoint="last", say=say)]
+        last = run.evaluate(episodes, checkpoint="last", say=say)
+        run.record("best", best)  # which the run is told by
+        return [best, last]
     except KeyboardInterrupt:
         say(f"the evaluation was interrupted, the run is {run.status}; go on with: {run.directory.evaluating}")
         raise click.exceptions.Exit(130) from None
