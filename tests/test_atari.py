@@ -6,7 +6,6 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from PIL import Image
 from rlkit import envs
 from rlkit.envs.atari import SETTINGS, AtariVector, make
 from rlkit.errors import UserError
-from rlkit.experiments import training
 from rlkit.experiments.configuration import resolve
 from rlkit.vector import Environments, OneEnv, make_vector, stacks_frames
 
@@ -142,15 +140,12 @@ def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert "CartPole-v1" in envs.names()
 
 
-def test_a_run_on_a_game_is_trained_told_drawn_and_continued(
-    rl: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = partialmethod(training.Run.evaluate, episodes=4)  # not 100
-    monkeypatch.setattr(training.Run, "evaluate", few)
+def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., Any], tmp_path: Path) -> None:
     small = [
         "--env", "ALE/Pong-v5", "--screen-size", "36", "--max-num-frames-per-episode", "160", "--hidden", "8",
         "--buffer-size", "500", "--learning-starts", "100", "--batch-size", "4", "--gradient-steps", "1",
         "--checkpoint-interval", "100", "--eval-interval", "0", "--log-interval", "40", "--threads", "1",
+        "--final-episodes", "4",
     ]  # fmt: skip
     trained = rl("train", "dqn", *small, "--steps", "200", "--json")
     assert trained.code == 0, trained.err

@@ -183,7 +183,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(limit: int, size: int, tmp_pat
         check=True,
     )
     assert "the checkpoint of step 10020 cannot be written" in result.stdout
-    assert "the last good one is of step 20" in result.stdout
+    assert "the last good checkpoint is of step 20" in result.stdout
     step, counters, *_ = restore(tmp_path, capacity=20_000)
     assert (step, counters) == (20, "of step 20")
     assert not list(tmp_path.glob(".*.part"))

@@ -449,7 +449,7 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(computin
 
 def test_an_episode_is_drawn_as_far_as_one_wants(computing: Command, copied: Path) -> None:
     said = computing("render", copied, "--to", copied / "a.gif", "--max-steps", 7)
-    assert said.out == f"{copied / 'a.gif'}\nreturn 7\n"
+    assert said.out == f"{copied / 'a.gif'}\nreturn 7; 1 of 1 cut off after 7 steps\n"
 
 
 def test_rendering_without_a_display_or_ffmpeg_is_refused_at_once(
@@ -508,7 +508,7 @@ def resolved(rl: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
                 types.SimpleNamespace(train=train, train_seeds=train_seeds),
                 raising=False,
             )
-            patch.setattr(sys.modules["rlkit.cli.train"], "conclude", lambda runs, as_json: None)
+            patch.setattr(sys.modules["rlkit.cli.train"], "conclude", lambda runs, failures, as_json: None)
             said = rl("train", "dqn", *words)
         assert said == (0, "", "")
         return calls
