@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlkit import agents, envs, run
 from rlkit.config import TrainConfig
@@ -83,14 +85,23 @@ def check_names(names: Sequence[str]) -> list[str]:
 
 
 def run_summary(directory: run.RunDirectory) -> dict[str, object]:
-    """A run in one line of a table: its best and last evaluation, and its last regret where that is known.
+    """A run in one line of a table: its best agent or model, its last evaluation, and the last regret, where known.
 
-    Those of an agent are returns, those of a supervised model accuracies and losses on the data held out.
+    An agent has returns, a supervised model accuracies and losses on the data held out. The best agent's return is that
+    of fresh episodes where the run has been evaluated, as training itself reports it; else it is the mean of the
+    evaluation that chose the agent, and of the one that was to confirm it, if there is one.
     """
     from rlkit.curves import columns  # noqa: PLC0415 - shell completion need not wait for NumPy
 
-    names = ("mean", "regret", "accuracy", "loss")
-    returns, regrets, accuracies, losses = (columns(directory, "evaluations.csv", name)[1] for name in names)
+    names = ("mean", "confirmation", "regret", "accuracy", "loss")
+    found = [columns(directory, "evaluations.csv", name) for name in names]
+    means, again, regrets, accuracies, losses = (dict(zip(*map(list, pair), strict=True)) for pair in found)
+    scores = {step: (mean + again.get(step, mean)) / 2 for step, mean in means.items()}
+    best = directory.best_step
+    if best is None or best not in {**scores, **losses}:
+        goodness = scores or accuracies or {step: -loss for step, loss in losses.items()}
+        best = max(goodness, key=lambda step: (goodness[step], step), default=None)
+    fresh = _fresh_return(directory, best)
     return {
         "run": str(directory.path),
         "agent": directory.agent,
@@ -98,11 +109,56 @@ def run_summary(directory: run.RunDirectory) -> dict[str, object]:
         "seed": directory.info.get("seed"),
         "steps": directory.step,
         "status": directory.status,
-        "best_return": float(returns.max()) if len(returns) else None,
-        "last_return": float(returns[-1]) if len(returns) else None,
-        "regret": float(regrets[-1]) if len(regrets) else None,
-        "best_accuracy": float(accuracies.max()) if len(accuracies) else None,
-        "last_accuracy": float(accuracies[-1]) if len(accuracies) else None,
-        "best_loss": float(losses.min()) if len(losses) else None,
+        "best_return": scores.get(best) if fresh is None else fresh,
+        "last_return": _last(means),
+        "regret": _last(regrets),
+        "best_accuracy": accuracies.get(best),
+        "last_accuracy": _last(accuracies),
+        "best_loss": losses.get(best),
         "seconds": directory.info.get("seconds"),
     }
+
+
+def _fresh_return(directory: run.RunDirectory, step: float | None) -> float | None:
+    """The mean return of the greedy agent of a step in fresh episodes; None where the run has none of it."""
+    try:
+        found = json.loads((directory.path / "evaluation.json").read_text(encoding="utf-8"))
+        return float(found["mean"]) if found["step"] == step and not found.get("epsilon") else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _last(values: Mapping[float, float]) -> float | None:
+    return values[max(values)] if values else None
+
+
+def seed_summaries(
+    directories: Sequence[run.RunDirectory], say: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """The best agents or models of several seeds of one experiment together: a mean, and its 95% interval.
+
+    Args:
+        directories: of runs; of those with one seed of an experiment one counts, see `rlkit.curves.chosen`.
+        say: told which runs are left out for another one of their seed.
+
+    Returns:
+        For each experiment with more than one seed: env, agent, seeds and, by the names of `run_summary`, the values,
+        their mean and its interval.
+    """
+    import numpy as np  # noqa: PLC0415 - shell completion need not wait for it
+
+    from rlkit.curves import experiments  # noqa: PLC0415 - as above
+    from rlkit.intervals import interval  # noqa: PLC0415 - as above
+
+    found: list[dict[str, Any]] = []
+    for label, members in experiments(directories, say):
+        rows = [run_summary(member) for member in members]
+        together: dict[str, Any] = {"env": rows[0]["env"], "agent": label, "seeds": [row["seed"] for row in rows]}
+        for name in ("best_return", "best_accuracy", "best_loss"):
+            values = np.array([row[name] for row in rows if row[name] is not None], np.float64)
+            if len(values) > 1:
+                ends = [float(end) for end in interval(values)]
+                together[name] = {"values": values.tolist(), "mean": float(values.mean()), "interval": ends}
+        if len(rows) > 1:
+            found.append(together)
+    return found

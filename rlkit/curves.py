@@ -148,14 +148,23 @@ def groups(
     with_values = [run for run in runs if len(curve(run, x, y).x)]
     if not with_values:
         raise UserError(_nothing(runs, y))
+    return [_group(runs, label, x, y, _possible(runs[0], y, returns)) for label, runs in experiments(with_values, say)]
+
+
+def experiments(
+    runs: Sequence[RunDirectory], say: Callable[[str], None] | None = None
+) -> list[tuple[str, list[RunDirectory]]]:
+    """Runs that differ in their seed alone, together, one for each seed as `chosen`, after what tells them from others.
+
+    Args:
+        runs: in the order in which the experiments come.
+        say: as `chosen` takes it.
+    """
     found: dict[str, list[RunDirectory]] = {}
-    for run in chosen(with_values, say):
+    for run in chosen(runs, say):
         found.setdefault(_experiment(run), []).append(run)
     members = list(found.values())
-    return [
-        _group(runs, label, x, y, _possible(runs[0], y, returns))
-        for runs, label in zip(members, _labels(members), strict=True)
-    ]
+    return list(zip(_labels(members), members, strict=True))
 
 
 def chosen(runs: Sequence[RunDirectory], say: Callable[[str], None] | None = None) -> list[RunDirectory]:

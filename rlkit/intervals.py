@@ -64,3 +64,14 @@ def mean_texts(values: np.ndarray) -> tuple[str, str]:
     else:
         known = f"95% interval {low:,.{digits}f} to {high:,.{digits}f}"
     return f"{mean:,.{digits}f}", known
+
+
+def several_text(values: np.ndarray) -> str:
+    """The mean of several values [n], what is known of its error, and the two ends, in words.
+
+    >>> several_text(np.array([490.0, 500.0, 500.0]))
+    'mean 496.7 (95% interval 482.3 to 511.0), lowest 490.0, highest 500.0'
+    """
+    mean, known = mean_texts(values)
+    lowest, highest = (mean_texts(values[[i]])[0] for i in (np.argmin(values), np.argmax(values)))
+    return f"mean {mean} ({known}), lowest {lowest}, highest {highest}"

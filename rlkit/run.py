@@ -123,6 +123,11 @@ class RunDirectory:
         """The newest step that was saved, also of a run that was killed and could not say so."""
         return max([int(self.info["step"]), *steps_in(self.checkpoints)])
 
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best agent or model, None where none was kept."""
+        return next(iter(steps_in(self.checkpoints / "best")), None)
+
     def changed(self, *, threads: int, onednn: bool | None) -> str:
         """Sentence on what decides a run's numbers and is not as it was; empty where all is.
 

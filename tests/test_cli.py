@@ -847,6 +847,8 @@ def test_the_best_agent_and_the_last_are_told_side_by_side(computing: Command, t
     told = re.findall(r"  (best|last|best and last) agent, of step (\d+), in fresh .* over 3 episodes, ", said.out)
     assert told[-1][1] == "300"
     assert [name for name, _ in told] == (["best and last"] if len(told) == 1 else ["best", "last"])
+    (kept,) = (json.loads(path.read_text()) for path in tmp_path.rglob("evaluation.json"))
+    assert (kept["checkpoint"], kept["step"]) == ("best", int(told[0][1])), "it is the best agent's, for other commands"
     said = computing(*CARTPOLE, *TINY, "--final-episodes", 0, "--run-dir", tmp_path, "--json")
     assert (json.loads(said.out)["evaluation"], json.loads(said.out)["last"]) == (None, None)
 

@@ -253,7 +253,7 @@ def test_finished_runs_are_one_table(rl: Command, tmp_path: Path) -> None:
                                 "regret", "seconds"]  # fmt: skip
     assert lines[1].split() == ["FrozenLake-v1", "dqn", "0", "2,000", "finished", "0.5", "0.25", "0.125", "12.5"]
     assert lines[2].split() == ["FrozenLake-v1", "dqn", "1", "2,000", "finished", "-", "-", "-", "12.5"]
-    assert lines[3:] == [str(first.path), str(second.path)]
+    assert lines[3:] == [str(first.path), str(second.path)], "nothing of seeds: one alone has a return"
     found = json.loads(rl("compare", "runs", "--all", "--json").out)["runs"]
     assert [row["run"] for row in found] == [
         "runs/" + str(r.path.relative_to(tmp_path / "runs")) for r in (first, second)
@@ -262,9 +262,42 @@ def test_finished_runs_are_one_table(rl: Command, tmp_path: Path) -> None:
     assert found[1]["regret"] is None
 
 
+def test_the_best_return_is_that_of_the_agent_that_training_reports(tmp_path: Path) -> None:
+    csv = "step,mean,regret,returns,confirmation\n1000,0.9,,,0.1\n2000,0.7,,,\n3000,0.6,,,\n"
+    made = finished(tmp_path, "dqn", 0, csv)
+    # Of step 1000 the confirmation leaves (0.9 + 0.1) / 2.
+    assert catalogue.run_summary(made)["best_return"] == 0.7
+    (made.checkpoints / "best").mkdir(parents=True)
+    (made.checkpoints / "best" / "ckpt-1000.index").touch()
+    assert catalogue.run_summary(made)["best_return"] == 0.5, "of the agent that was kept"
+    found = {"checkpoint": "best", "step": 1000, "mean": 0.62, "epsilon": 0.0}
+    for told, expected in (({}, 0.62), ({"step": 3000}, 0.5), ({"epsilon": 0.1}, 0.5)):
+        (made.path / "evaluation.json").write_text(json.dumps(found | told))
+        assert catalogue.run_summary(made)["best_return"] == expected
+    assert catalogue.run_summary(made)["last_return"] == 0.6
+
+
+def test_several_seeds_have_a_mean_and_students_interval(rl: Command, tmp_path: Path) -> None:
+    for seed, mean in enumerate((0.1, 0.2, 0.3)):
+        finished(tmp_path / "runs", "dqn", seed, f"step,mean\n1000,{mean}\n2000,0.0\n")
+    finished(tmp_path / "runs", "sarsa", 0, "step,mean\n1000,0.5\n")
+    # s = 0.1, t(0.975, 2) = 4.303 (Student's table), 4.303 0.1 / sqrt(3) = 0.248.
+    said = rl("compare", "runs", "--all").out.splitlines()
+    assert said[-1] == (
+        "FrozenLake-v1, dqn, 3 seeds, best return: "
+        "mean 0.200 (95% interval -0.048 to 0.448), lowest 0.100, highest 0.300"
+    )
+    assert sum("seeds" in text for text in said) == 1
+    (found,) = json.loads(rl("compare", "runs", "--all", "--json").out)["seeds"]
+    assert (found["env"], found["agent"], found["seeds"]) == ("FrozenLake-v1", "dqn", [0, 1, 2])
+    assert found["best_return"]["values"] == [0.1, 0.2, 0.3]
+    assert found["best_return"]["interval"] == pytest.approx([-0.0484, 0.4484], abs=1e-4)
+
+
 def test_a_folder_is_its_newest_run_and_none_stands_there_twice(rl: Command, tmp_path: Path) -> None:
-    finished(tmp_path / "runs", "dqn", 0)
-    made = finished(tmp_path / "runs", "dqn", 1)
+    for made in (finished(tmp_path / "runs", "dqn", seed) for seed in (0, 1)):
+        made.checkpoints.mkdir(exist_ok=True)
+        (made.checkpoints / "ckpt-2000.index").touch()
     assert [row["seed"] for row in json.loads(rl("compare", "runs", "--json").out)["runs"]] == [1]  # the newest
     assert len(json.loads(rl("compare", made.path, made.path, "--json").out)["runs"]) == 1
 

@@ -65,6 +65,19 @@ def test_fit_trains_evaluates_and_says_what_to_try_next(rl: Command) -> None:
     ]
 
 
+def test_fit_with_seeds_tells_the_mean_and_its_interval(rl: Command) -> None:
+    said = rl("fit", "mlp", "--data", "digits", *QUICK, "--seeds", "0-1").out
+    one, two = map(float, re.findall(r"examples: .*accuracy ([\d.]+)", said))
+    (told,) = re.findall(
+        r"^2 seeds, best models: accuracy, mean ([\d.]+) \(95% interval (.*) to (.*)\), lowest", said, re.MULTILINE
+    )
+    mean, low, high = map(float, told)
+    # Of two values Student's interval is t(0.975, 1) = 12.706 halves of their distance to each side.
+    half = 12.706 * abs(one - two) / 2
+    assert (mean, low, high) == pytest.approx(((one + two) / 2, mean - half, mean + half), abs=0.01)
+    assert "2 seeds, best models: loss, mean " in said
+
+
 def test_fit_with_seeds_gives_one_object_of_json(rl: Command) -> None:
     said = rl("fit", "mlp", "--data", "digits", *QUICK, "--seeds", "0-1", "--json")
     found = json.loads(said.out)

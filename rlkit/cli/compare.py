@@ -119,16 +119,20 @@ def expand(names: Sequence[str], every: bool) -> list[str]:
 
 
 def runs(names: Sequence[str], as_json: bool) -> None:
-    """The table of finished runs."""
-    from rlkit.experiments.catalogue import check_names, run_summary
+    """The table of finished runs, and what several seeds of one experiment have together."""
+    import numpy as np
+
+    from rlkit.experiments.catalogue import check_names, run_summary, seed_summaries
+    from rlkit.intervals import several_text
     from rlkit.run import RunDirectory
 
     for name, kind in zip(names, check_names(names), strict=True):
         if kind != "run":
             raise UserError(f"{name} needs a problem: name an env with --env, such as FrozenLake-v1")
-    rows = [run_summary(RunDirectory(Path(name))) for name in names]
+    directories = [RunDirectory(Path(name)) for name in names]
+    rows, together = [run_summary(each) for each in directories], seed_summaries(directories, say)
     if as_json:
-        print_json({"runs": rows})
+        print_json({"runs": rows, "seeds": together})
         return
     heads = ["env", "agent", "seed", "steps", "status", "best return", "last return", "regret", "seconds"]
     if any(row["best_loss"] is not None for row in rows):
@@ -137,6 +141,12 @@ def runs(names: Sequence[str], as_json: bool) -> None:
     click.echo(table(heads, cells, left=2))
     for row in rows:
         click.echo(row["run"])
+    for experiment in together:
+        for name in ("best_return", "best_accuracy", "best_loss"):
+            if name in experiment:
+                values = np.array(experiment[name]["values"])
+                what = f"{experiment['env']}, {experiment['agent']}, {len(values)} seeds, {name.replace('_', ' ')}"
+                click.echo(f"{what}: {several_text(values)}")
 
 
 def show(result: Comparison) -> None:

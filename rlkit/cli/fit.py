@@ -117,11 +117,14 @@ def print_results(results: list[tuple[FitRun, dict[str, Any] | None]]) -> None:
             click.echo(f"  best model, of step {result['step']:,}, {described(result)}")
     found = [result for _, result in results if result is not None]
     if len(found) > 1:
+        import numpy as np
+
+        from rlkit.intervals import several_text
+
         for name, word in WORDS.items():
             values = [result[name] for result in found if name in result]
             if values:
-                mean, low, high = (f"{value:.4g}" for value in (sum(values) / len(values), min(values), max(values)))
-                click.echo(f"{len(values)} seeds: {word} {mean} on average, lowest {low}, highest {high}")
+                click.echo(f"{len(values)} seeds, best models: {word}, {several_text(np.array(values))}")
     run, result = results[-1]
     if result is not None:
         write = f"{words('rlkit', 'generate', run.path)}\n      " if run.directory.agent == "lstm" else ""

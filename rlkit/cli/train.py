@@ -164,11 +164,9 @@ def print_results(results: Sequence[tuple[Run, list[Evaluation]]]) -> None:
     if len(best) > 1:
         import numpy as np
 
-        from rlkit.intervals import mean_texts
+        from rlkit.intervals import several_text
 
-        mean, known = mean_texts(np.array(best))
-        lowest, highest = (mean_texts(np.array([value]))[0] for value in (min(best), max(best)))
-        click.echo(f"{len(best)} seeds, best agents: mean {mean} ({known}), lowest {lowest}, highest {highest}")
+        click.echo(f"{len(best)} seeds, best agents: {several_text(np.array(best))}")
     paths = [run.path for run, _ in results]
     if results[-1][0].status != "interrupted":
         click.echo(f"next: {words('rlkit', 'render', paths[-1])}\n      {words('rlkit', 'plot', *paths)}")
