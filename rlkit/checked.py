@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping
@@ -120,7 +121,10 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _number(self, reward: Any) -> float:  # noqa: ANN401 - whatever the env gives
         if isinstance(reward, int | float):
-            return float(reward)
+            try:
+                return float(reward)
+            except OverflowError:
+                return math.inf
         array = _array(reward)
         if array is None or array.size != 1 or array.dtype.kind not in "biuf":
             raise self.fault(f"its reward is {_shown(reward)}; expected a number")
@@ -193,7 +197,7 @@ class Observations:
         if self.scalar and type(value) in (int, np.int64) and self.low <= value < self.high:
             return np.int64(value) if self.dtype == np.int64 else self.dtype.type(value)
         if not self.known:
-            return value
+            return copy.deepcopy(value)
         array = value.copy() if type(value) is np.ndarray and value.dtype == self.dtype else self._converted(value)
         if array.shape != self.shape:
             raise ValueError(f"has the shape {array.shape}; expected {self.shape}, that of {self.space}")

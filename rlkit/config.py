@@ -220,6 +220,7 @@ def path_argument(name: str, value: object) -> Path:
 
 def coerce(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401 - the field's own type
     """`value` as the field's type: text is parsed, whole floats become ints; UserError where it cannot be."""
+    value = _of_python(value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         if value is None or (isinstance(value, str) and value.casefold() == "none"):
@@ -244,8 +245,15 @@ def coerce(name: str, value: object, hint: Any) -> Any:  # noqa: ANN401 - the fi
     raise UserError(f"{name} is {value!r}, expected {kind(hint)}")
 
 
+def _of_python(value: object) -> object:
+    """A number or an array of NumPy's, such as a sweep over np.logspace gives, as Python's own; other values as is."""
+    tolist = getattr(value, "tolist", None)
+    return tolist() if callable(tolist) else value
+
+
 def argument(name: str, value: object) -> Argument:
     """A copy of an env's argument; UserError for what TOML does not have, as then no run could keep it."""
+    value = _of_python(value)
     if isinstance(value, str | int | float):
         return value
     if isinstance(value, list | tuple):

@@ -80,7 +80,8 @@ class Walk(gymnasium.Env[Any, Any]):
         if self.how == "four values":
             return self.seen(), reward, ended, {}
         rewards = {"reward [1]": np.array([reward]), "reward []": np.array(reward, np.float32), "reward None": None,
-                   "reward [2]": np.zeros(2), "NaN paid": float("nan"), "integer": int(reward)}  # fmt: skip
+                   "reward [2]": np.zeros(2), "NaN paid": float("nan"), "integer": int(reward),
+                   "beyond float": 10**400}  # fmt: skip
         flags: dict[str, Any] = {"ended 0 or 1": int(ended), "ended 2": 2, "ended NumPy": np.bool_(ended)}
         truncated = None if self.how == "truncated None" else False
         return self.seen(), rewards.get(self.how, reward), flags.get(self.how, ended), truncated, {}
@@ -129,6 +130,7 @@ FAULTS = {
     "infinite": "its observation holds inf; expected finite numbers",
     "reward None": "its reward is None; expected a number",
     "reward [2]": r"its reward is array\(\[0., 0.\]\); expected a number",
+    "beyond float": "its reward is inf; expected a finite number, at step 1 of the episode of seed",
     "NaN paid": "its reward is nan; expected a finite number, at step 1 of the episode of seed",
     "ended 2": "its terminated is 2; expected true or false",
     "truncated None": "its truncated is None; expected true or false",
@@ -271,6 +273,16 @@ def test_observations_become_the_spaces_dtype(space: Any, value: Any, kept: Any)
     found = Observations(space).read(value)
     np.testing.assert_array_equal(found, kept)
     assert found.dtype == space.dtype
+
+
+@pytest.mark.parametrize("space", [
+    spaces.Dict({"x": spaces.Box(0, 9, (2,), np.float32)}), spaces.Tuple((spaces.Box(0, 9, (2,), np.float32),)),
+], ids=["dict", "tuple"])  # fmt: skip
+def test_observations_of_several_parts_are_copied_with_their_parts(space: Any) -> None:
+    inner = np.zeros(2, np.float32)
+    found = Observations(space).read({"x": inner} if isinstance(space, spaces.Dict) else (inner,))
+    inner += 5
+    np.testing.assert_array_equal(found["x" if isinstance(space, spaces.Dict) else 0], [0, 0])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import HealthCheck, given, settings
@@ -93,6 +94,12 @@ COERCED = [
     ("env_args", {"slips": False, "p": 0.5, "n": 3, "m": "4"}, {"slips": False, "p": 0.5, "n": 3, "m": "4"}),
     ("env_args", {"desc": ("S", "G"), "a": {"x": [[1], [0.5]]}}, {"desc": ["S", "G"], "a": {"x": [[1], [0.5]]}}),
     ("env_args", '{desc = ["SF", "HG"]}', {"desc": ["SF", "HG"]}),
+    ("num_envs", np.int64(3), 3),
+    ("learning_rate", np.logspace(-3, -3, 1)[0], 0.001),
+    ("learning_rate", np.float32(0.5), 0.5),
+    ("double", np.bool_(False), False),
+    ("hidden", np.array([64, 32]), (64, 32)),
+    ("env_args", {"size": np.float64(2.5), "desc": np.array(["SF", "HG"])}, {"size": 2.5, "desc": ["SF", "HG"]}),
     ("device", "gpu:1", "gpu:1"),
     ("device", "cpu", "cpu"),
     ("visible_gpus", "0,2", "0,2"),
