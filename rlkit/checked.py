@@ -22,6 +22,11 @@ MASK = "action_mask"
 SHOWN = 60
 """Longest value in a message, in characters."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest reward: replays and networks keep float32."""
+
+EXPECTED_REWARD = "expected a finite number that float32 can hold, at most 3.4e38"
+
 FEW = 64
 """Numbers that are looked at one by one faster than as an array."""
 
@@ -85,8 +90,8 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = result
         if type(reward) is not float:
             reward = self._number(reward)
-        if not math.isfinite(reward):
-            raise self.fault(f"its reward is {reward}; expected a finite number")
+        if not -LARGEST <= reward <= LARGEST:
+            raise self.fault(f"its reward is {reward:g}; {EXPECTED_REWARD}")
         if type(terminated) is not bool:
             terminated = self._flag("terminated", terminated)
         if type(truncated) is not bool:
@@ -276,9 +281,9 @@ class CheckedVector(VectorWrapper):
             raise UserError(f"the actions are {_shown(actions)}; expected some of {space}, of env {self.name!r}")
         observation, reward, terminated, truncated, info = self._call("step", EXPECTED_STEP, 5, actions)
         reward = self._numbers("reward", reward)
-        if not finite(reward):
-            bad = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise self.fault(f"its reward is {reward[bad]}; expected a finite number", bad)
+        if not (np.abs(reward) <= LARGEST).all():
+            bad = int(np.flatnonzero(~(np.abs(reward) <= LARGEST))[0])
+            raise self.fault(f"its reward is {reward[bad]:g}; {EXPECTED_REWARD}", bad)
         flags = [self._flags(name, value) for name, value in (("terminated", terminated), ("truncated", truncated))]
         if "final_obs" in info:
             finals = np.array(info["final_obs"], object)

@@ -81,7 +81,7 @@ class Walk(gymnasium.Env[Any, Any]):
             return self.seen(), reward, ended, {}
         rewards = {"reward [1]": np.array([reward]), "reward []": np.array(reward, np.float32), "reward None": None,
                    "reward [2]": np.zeros(2), "NaN paid": float("nan"), "integer": int(reward),
-                   "beyond float": 10**400}  # fmt: skip
+                   "beyond float": 10**400, "beyond float32": 1e300}  # fmt: skip
         flags: dict[str, Any] = {"ended 0 or 1": int(ended), "ended 2": 2, "ended NumPy": np.bool_(ended)}
         truncated = None if self.how == "truncated None" else False
         return self.seen(), rewards.get(self.how, reward), flags.get(self.how, ended), truncated, {}
@@ -130,8 +130,9 @@ FAULTS = {
     "infinite": "its observation holds inf; expected finite numbers",
     "reward None": "its reward is None; expected a number",
     "reward [2]": r"its reward is array\(\[0., 0.\]\); expected a number",
-    "beyond float": "its reward is inf; expected a finite number, at step 1 of the episode of seed",
-    "NaN paid": "its reward is nan; expected a finite number, at step 1 of the episode of seed",
+    "beyond float": "its reward is inf; expected a finite number that float32 can hold, at most 3.4e38",
+    "beyond float32": r"its reward is 1e\+300; expected a finite number that float32 can hold, at most 3.4e38",
+    "NaN paid": "its reward is nan; expected a finite number that float32 can hold, at most 3.4e38",
     "ended 2": "its terminated is 2; expected true or false",
     "truncated None": "its truncated is None; expected true or false",
 }
