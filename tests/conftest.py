@@ -22,6 +22,13 @@ settings.register_profile("rlkit", deadline=None)
 settings.load_profile("rlkit")
 
 
+def pytest_configure() -> None:
+    """Set TensorFlow's threads as training does by default: it takes them once a process, whatever test comes first."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
 def tail(statistic: float, freedom: int) -> float:
     """P(chi-square > statistic): known for 1 and 2 degrees of freedom, then by recurrence in steps of 2."""
     half, odd = statistic / 2, freedom % 2

@@ -104,7 +104,7 @@ def test_every_name_can_be_found_or_says_what_is_missing() -> None:
             told = envs.find(name).id
         except UserError as error:
             told = str(error)
-        assert told == name or told.startswith(f"env '{name}' needs a package that is not installed: ")
+        assert told == name or told.startswith(f"env '{name}' needs a package: ")
 
 
 def test_an_id_may_begin_with_the_module_that_registers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
