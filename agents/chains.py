@@ -71,6 +71,21 @@ class Chains(tf.Module):
         self.limit, self.endless = limit or LONGEST, limit is None
         self.length = {"sample": 8, "return": 5 * self.limit}.get(self.target, 1)
 
+    @property
+    def open_episodes(self) -> str:
+        """What undiscounted returns do with episodes that a round leaves open, in words; empty for other targets."""
+        if self.target != "return" or self.config.gamma < 1.0:
+            return ""
+        if not self.endless:
+            return (
+                f"returns: undiscounted; an episode that a round of {self.length:,} steps leaves open does not count, "
+                "and behind the time limit the last state's estimated value stands for the rest"
+            )
+        return (
+            f"returns: undiscounted, of {self.limit:,} steps at least; where a round of {self.length:,} steps leaves "
+            "an episode open, the last state's estimated value stands for the rest"
+        )
+
     def state(self) -> ChainsState:
         """The variables' values."""
         return ChainsState(tf.convert_to_tensor(self.q), tf.convert_to_tensor(self.visits))

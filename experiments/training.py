@@ -110,10 +110,15 @@ class Run(AnyRun):
             return self._litert(num_envs, checkpoint)
         with configure(self.config):
             agent, step = self.agent(checkpoint)
-            probe = make_vector(envs.find(self.config.env), self.config.env_args, 1, "resettable")
-            policy = compile_policy(agent, probe.single_observation_space, num_envs)
-            probe.close()
+            policy = compile_policy(agent, self._space(), num_envs)
         return policy, step
+
+    def _space(self) -> gymnasium.Space[Any]:
+        """Of one observation."""
+        with contextlib.closing(
+            make_vector(envs.find(self.config.env), self.config.env_args, 1, "resettable")
+        ) as probe:
+            return probe.single_observation_space
 
     def values(self, checkpoint: str = "best") -> Callable[[np.ndarray], np.ndarray]:
         """From one observation, [1, ...], to the trained agent's values of its actions, [1, A] float32.
@@ -144,7 +149,7 @@ class Run(AnyRun):
         with tempfile.TemporaryDirectory(prefix="rlkit-") as folder:
             file = Path(folder) / "model.tflite"
             step = write_tflite(self, file, checkpoint)
-            return LiteRTPolicy(file, num_envs), step
+            return LiteRTPolicy(file, num_envs, self._space()), step
 
     def _players(self, num_envs: int, checkpoint: str, runtime: str) -> tuple[Policy, int, VectorEnv]:
         """The policy, its step and the envs for an evaluation: N, or one where no more can be open at once."""
@@ -513,6 +518,8 @@ class _Session(contextlib.ExitStack):
             chains = compiled and isinstance(c, TabularConfig)
             make: AgentFactory = Chains if chains else agents.agent_class(self.name)
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]
+            if isinstance(self.agents[0], Chains) and (told := self.agents[0].open_episodes):
+                self.say(told)
             if isinstance(c, DQNConfig) and c.network == "auto":
                 c = self._fit_network(c, space)
             known = model if model and not remembers(c) else None  # what the agent does is no function of the state

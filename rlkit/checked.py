@@ -189,7 +189,7 @@ class Observations:
         self.known = isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
         self.shape = (*lead, *(space.shape or ()))
         self.dtype = np.dtype(space.dtype)
-        self.low, self.high = _bounds(space)
+        self.low, self.high = bounds(space)
         self.scalar = isinstance(space, spaces.Discrete) and not lead
         self.floats = self.dtype.kind == "f"
 
@@ -229,7 +229,7 @@ class Observations:
             return array.astype(self.dtype)
 
 
-def _bounds(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
+def bounds(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
     """The lowest values of a space of whole numbers and one beyond the highest; (0, None) for others."""
     if isinstance(space, spaces.MultiBinary):
         return 0, 2
@@ -241,7 +241,7 @@ def _bounds(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
 
 def action_bounds(space: gymnasium.Space[Any]) -> tuple[int, int | None]:
     """The first action and one beyond the last of Discrete actions; (0, None) for other spaces."""
-    return _bounds(space) if isinstance(space, spaces.Discrete) else (0, None)
+    return bounds(space) if isinstance(space, spaces.Discrete) else (0, None)
 
 
 class CheckedVector(VectorWrapper):

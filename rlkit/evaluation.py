@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from rlkit.checked import checked_vector
+from rlkit.checked import bounds, checked_vector
 from rlkit.errors import UserError
 from rlkit.intervals import interval, mean_texts
 from rlkit.seeding import Purpose, evaluation_seed, generator
@@ -38,16 +38,22 @@ class RecurrentPolicy(Protocol):
         ...
 
 
-def observed(observations: np.ndarray, shape: tuple[int | None, ...], dtype: np.dtype) -> np.ndarray:
+def observed(
+    observations: np.ndarray,
+    shape: tuple[int | None, ...],
+    dtype: np.dtype,
+    space: gymnasium.Space[Any] | None = None,
+) -> np.ndarray:
     """Observations as a policy takes them; a list is taken too.
 
     Args:
         observations: [N, ...].
         shape: that they must have; None takes any N.
         dtype: that they become: whole numbers need whole numbers.
+        space: of one, if it is known: states must be of it, as they are places in a table.
 
     Raises:
-        UserError: they have another shape, or are of another kind.
+        UserError: they have another shape, are of another kind, or are states outside the space.
     """
     try:
         given = np.asarray(observations)
@@ -58,6 +64,9 @@ def observed(observations: np.ndarray, shape: tuple[int | None, ...], dtype: np.
         raise UserError(f"observations are of shape {list(given.shape)}, expected {_shown(shape)}{one}")
     if given.dtype != dtype and given.dtype.kind not in ("biu" if dtype.kind in "biu" else "biuf"):
         raise UserError(f"observations are of dtype {given.dtype}, expected {dtype}")
+    low, high = (0, None) if space is None else bounds(space)
+    if high is not None and not (inside := (given >= low) & (given < high)).all():
+        raise UserError(f"the observation {given[~inside].flat[0]} is outside the space, expected one of {space}")
     return given
 
 

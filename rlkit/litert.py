@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 
 from rlkit.errors import UserError
@@ -74,12 +76,14 @@ class LiteRTPolicy:
     Args:
         path: a file with the input `observation`, of one observation, and the output `action`.
         num_envs: N.
+        space: of an observation, which the file does not tell; states outside it are refused where it is given.
 
     Raises:
         UserError: as `LiteRT`; the file is of no policy.
     """
 
-    def __init__(self, path: Path, num_envs: int = 1) -> None:
+    def __init__(self, path: Path, num_envs: int = 1, space: gymnasium.Space[Any] | None = None) -> None:
+        self._space = space
         self._model = LiteRT(path)
         if "observation" not in self._model.inputs or "action" not in self._model.outputs:
             raise UserError(
@@ -95,7 +99,7 @@ class LiteRTPolicy:
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """Actions, [N] int32, for observations, [N, ...]."""
         number = None if self._memory is None else len(self._memory)
-        given = observed(observations, (number, *self.shape), self._dtype).astype(self._dtype, copy=False)
+        given = observed(observations, (number, *self.shape), self._dtype, self._space).astype(self._dtype, copy=False)
         if self._memory is not None:
             return np.concatenate([self._remember(given, i) for i in range(len(given))])
         if len(given) == 1:

@@ -51,7 +51,7 @@ def compile_policy(agent: Learner, space: gymnasium.Space[Any], num_envs: int) -
     call = call_flat(act.get_concrete_function())
 
     def policy(observations: np.ndarray) -> np.ndarray:
-        actions: np.ndarray = call(tf.constant(observed(observations, shape, dtype), dtype)).numpy()
+        actions: np.ndarray = call(tf.constant(observed(observations, shape, dtype, space), dtype)).numpy()
         return actions
 
     return policy

@@ -59,7 +59,7 @@ class RecurrentActor:
 
     def __init__(self, agent: RecurrentAgent, space: gymnasium.Space[Any], num_envs: int, *, explore: bool) -> None:
         self.traces = 0
-        self._dtype = observation_dtype(space)
+        self._dtype, self._space = observation_dtype(space), space
         self._shape = (num_envs, *(space.shape or ()))
         self._memory = tf.zeros([num_envs, agent.memory_size])
         self._fresh = np.ones(num_envs, np.bool_)
@@ -91,7 +91,7 @@ class RecurrentActor:
         return chosen
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        return self.act(observed(observations, self._shape, self._dtype), 0, 0)
+        return self.act(observed(observations, self._shape, self._dtype, self._space), 0, 0)
 
     def take_back(self) -> None:
         """Forget the last observations, whose actions were not taken."""

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from rlkit.errors import UserError
-from rlkit.evaluation import LONGEST, Evaluation, evaluate
+from rlkit.evaluation import LONGEST, Evaluation, evaluate, observed
 from rlkit.seeding import evaluation_seed
 from rlkit.vector import OneEnv, make_vector
 
@@ -325,3 +325,11 @@ def test_json_has_plain_numbers_only() -> None:
     assert told["interval"][0] < told["mean"] < told["interval"][1]
     assert (told["seed"], told["step"]) == (7, 400)
     assert json.loads(json.dumps(evaluation(5.0).to_dict(), allow_nan=False))["interval"] is None
+
+
+@pytest.mark.parametrize("state", [4, 8, 99, -1])
+def test_a_state_outside_the_space_is_refused(state: int) -> None:
+    given = (2,), np.dtype(np.int32), spaces.Discrete(3, start=5)
+    assert observed(np.array([5, 7]), *given).tolist() == [5, 7]
+    with pytest.raises(UserError, match=rf"the observation {state} is outside the space, expected one of Discrete"):
+        observed(np.array([5, state]), *given)

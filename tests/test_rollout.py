@@ -32,6 +32,7 @@ from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, run_together
 from rlkit.envs.cartpole import CartPole
 from rlkit.errors import UserError
+from rlkit.experiments import training
 from rlkit.functional import FunctionalVectorEnv
 from rlkit.mdp import FiniteMDP
 from rlkit.optimizers import AdamState, adam, adam_in_place, clipped, large
@@ -354,11 +355,36 @@ def test_monte_carlo_goes_on_with_the_mean_value_where_an_episode_is_open() -> N
             made = MonteCarloConfig(env=name, loop="compiled", **how)
             agent = Chains(made, *LAKE)
             assert agent.length == 5_000
+            assert ("estimated value stands for the rest" in agent.open_episodes) == (gamma == 1)
             state, _ = tf.function(agent.learn)(agent.state(), rollout, ZERO, tf.zeros([0], tf.uint32))
             assert state.q.numpy()[0, 3, 0] == pytest.approx(expected)
             assert state.visits.numpy()[0, 3, 0] == count
     finally:
         del gymnasium.registry[name]
+
+
+@pytest.mark.parametrize(
+    ("env", "gamma", "told"),
+    [
+        (
+            "CliffWalking-v1",
+            1.0,
+            "returns: undiscounted, of 1,000 steps at least; where a round of 5,000 steps leaves an ",
+        ),
+        (
+            "FrozenLake-v1",
+            1.0,
+            "returns: undiscounted; an episode that a round of 500 steps leaves open does",
+        ),
+        ("CliffWalking-v1", 0.99, ""),
+    ],
+)
+def test_an_undiscounted_run_says_what_open_episodes_count_for(env: str, gamma: float, told: str) -> None:
+    said: list[str] = []
+    config = MonteCarloConfig(env=env, gamma=gamma, loop="compiled")
+    with training._Session("monte-carlo", [config], said.append):
+        pass
+    assert [text[: len(told)] for text in said if text.startswith("returns: ")] == [told] * bool(told)
 
 
 def test_monte_carlo_has_no_bias_where_episodes_are_longer_than_a_round() -> None:

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import keras
 import numpy as np
 import ovmsclient
 import pytest
@@ -41,6 +42,9 @@ from tensorflow_serving.apis import (
 from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
 from rlkit.experiments.benchmarks.serving import attack, sender
 from rlkit.experiments.studies import serving_client
+from rlkit.export import savedmodel
+from rlkit.export.portable import Settings, of_network, of_table
+from rlkit.networks import OneHot
 from rlkit.serving.batching import Batcher, Call
 from rlkit.serving.metrics import Metrics
 from rlkit.serving.rest import HEALTH, METRICS
@@ -543,6 +547,30 @@ def test_what_the_model_itself_refuses_is_the_clients_mistake(zoo: Running) -> N
     status, answer = zoo.predict({"signature_name": "positive", "instances": [-1.0]})
     assert status == 400
     assert "it is for positive numbers" in answer["error"]
+
+
+@pytest.mark.parametrize("kind", ["table", "network"])
+def test_a_state_outside_the_space_is_the_clients_mistake(kind: str, tmp_path: Path) -> None:
+    """States count from 5; a table's lookup takes -1 for its last row, and a network codes what is outside as zeros."""
+    values = np.arange(8, dtype=np.float32).reshape(4, 2)[:, ::-1]
+    if kind == "table":
+        made = of_table(values, 5, 0)
+    else:
+        state = keras.Input((), dtype="int32")
+        made = of_network(keras.Model(state, keras.layers.Dense(2)(OneHot(4, 5)(state))), 0)
+    savedmodel.write(made, tmp_path / "1", Settings())
+    with running(tmp_path, name="states") as server:
+        prediction, _ = stubs(server)
+        assert server.predict({"instances": [5, 8]})[0] == 200
+        for state in (4, 99, -1):
+            for signature in ("serving_default", "q_values"):
+                status, answer = server.predict({"signature_name": signature, "instances": [5, state]})
+                assert status == 400
+                assert f"observations must be from 5 to 8, but are] [5 {state}]" in answer["error"]
+            asked = request_for(server, observation=np.array([state], np.int32))
+            code, told = refused(partial(prediction.Predict, asked, timeout=10))
+            assert code == grpc.StatusCode.INVALID_ARGUMENT
+            assert "observations must be from 5 to 8, but are" in told
 
 
 def test_outputs_without_rows_have_no_row_format(zoo: Running) -> None:

@@ -61,6 +61,9 @@ class Portable:
     reads_once: bool = False
     """Whether each weight is read once, not by each step that uses it, of which a converter would make copies."""
 
+    states: tuple[int, int] | None = None
+    """The first observation and one beyond the last, where observations are states counted by whole numbers."""
+
     @property
     def recurs(self) -> bool:
         """Whether there is a loop over a sequence in it."""
@@ -111,14 +114,21 @@ class Portable:
             named["next_memory"] = outputs[1]
         return named
 
-    def function(self, batch: int | None = None, only: str = "") -> Any:  # noqa: ANN401 - a tf.function has no type
-        """`respond` as a tf.function for batches of a size, or any; `only` one of its outputs."""
+    def function(self, batch: int | None = None, only: str = "", *, checks: bool = False) -> Any:  # noqa: ANN401 - a tf.function has no type
+        """`respond` as a tf.function for batches of a size, or any; `only` one of its outputs.
+
+        Where it `checks`, a state outside `states` is an error, which no lookup makes of it everywhere.
+        """
         specs = []
         for name, spec in self.inputs.items():
             shape = spec.shape[1:] if batch is None else self.fixed.get(name, spec.shape[1:])
             specs.append(tf.TensorSpec([batch, *shape], spec.dtype, name=name))
 
         def call(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            if checks and self.states:
+                low, high = self.states
+                inside = tf.reduce_all((inputs[0] >= low) & (inputs[0] < high))
+                tf.debugging.Assert(inside, [f"observations must be from {low} to {high - 1}, but are", inputs[0]])
             named = self.respond(*inputs)
             return {only: named[only]} if only else named
 
@@ -173,7 +183,9 @@ def of_network(network: keras.Model, first_action: int) -> Portable:
     model = plain(network)
     names = ("observation", "memory")
     inputs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in zip(names, model.inputs, strict=False)}
-    return Portable(model, inputs, "q_values", "action", first_action)
+    codes = next((layer for layer in network.layers if isinstance(layer, OneHot)), None)
+    states = (codes.start, codes.start + codes.depth) if codes else None
+    return Portable(model, inputs, "q_values", "action", first_action, states=states)
 
 
 def of_table(values: np.ndarray, first_state: int, first_action: int) -> Portable:
@@ -183,7 +195,8 @@ def of_table(values: np.ndarray, first_state: int, first_action: int) -> Portabl
     table = keras.layers.Embedding(*values.shape, name="q_values")
     model = keras.Model(inputs, table(states))
     table.set_weights([values])
-    return Portable(model, {"observation": tf.TensorSpec([None], tf.int32)}, "q_values", "action", first_action)
+    specs = {"observation": tf.TensorSpec([None], tf.int32)}
+    return Portable(model, specs, "q_values", "action", first_action, states=(first_state, first_state + len(values)))
 
 
 def of_supervised(network: keras.Model, facts: Facts) -> Portable:

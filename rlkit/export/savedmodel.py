@@ -30,7 +30,10 @@ def write(portable: Portable, folder: Path, settings: Settings) -> None:
     Classes add `classify`, numbers `regress`, from serialized tf.train.Example with the feature `inputs`.
     """
     del settings
-    signatures = {SERVING: portable.function(), portable.values: portable.function(only=portable.values)}
+    signatures = {
+        SERVING: portable.function(checks=True),
+        portable.values: portable.function(only=portable.values, checks=True),
+    }
     examples = _of_examples(portable)
     with quiet():
         tf.saved_model.save(portable.module(), str(folder), {**signatures, **examples})
