@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-from rlkit.errors import FailedRunsError, UserError
+from rlkit.errors import EnvError, FailedRunsError, UserError
 from rlkit.experiments.saying import Say
 from rlkit.run import AnyRun, RunDirectory
 
@@ -59,7 +59,8 @@ def in_turn(seeds: Sequence[int], start: Callable[[int], list[R]]) -> list[R]:
 
     Raises:
         FailedRunsError: some have failed.
-        UserError: whatever is wrong before the first run has begun, as it is wrong for all.
+        UserError: whatever is wrong before the first run has begun, as it is wrong for all; but for what an env does,
+            which may be another thing with another seed.
     """
     runs: list[R] = []
     failures: dict[int, str] = {}
@@ -69,7 +70,7 @@ def in_turn(seeds: Sequence[int], start: Callable[[int], list[R]]) -> list[R]:
         except FailedRunsError as error:
             failures |= error.failures
         except UserError as error:
-            if not runs and not failures:
+            if not (runs or failures or isinstance(error, EnvError)):
                 raise
             failures[seed] = str(error)
         if runs and runs[-1].status == "interrupted":

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlkit import envs
 from rlkit.agent import Learner
 from rlkit.agents.planners import solve
-from rlkit.config import Argument
 from rlkit.env_model import NoModelError
 from rlkit.errors import UserError
 from rlkit.loop import compile_policy
@@ -22,23 +20,18 @@ LARGEST = 100_000
 """States up to which the model is solved."""
 
 
-def model_of(
-    env: str, env_args: Mapping[str, Argument], gamma: float, report: Callable[[str], None]
-) -> FiniteMDP | None:  # fmt: skip
+def model_of(env: gymnasium.Env[Any, Any], gamma: float, report: Callable[[str], None]) -> FiniteMDP | None:
     """The model of an env, or None where it has none, one that is too large, or one that is refused, which is told."""
-    made = gymnasium.make(envs.find(env), **cast("dict[str, Any]", dict(env_args)))
     try:
-        space = made.observation_space
+        space = env.observation_space
         if not isinstance(space, spaces.Discrete) or space.n > LARGEST:
             return None
-        return FiniteMDP.from_env(made, gamma=gamma)
+        return FiniteMDP.from_env(env, gamma=gamma)
     except NoModelError:
         return None
     except UserError as error:
         report(f"model: not used: {error}")
         return None
-    finally:
-        made.close()
 
 
 BATCH = 256

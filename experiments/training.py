@@ -45,7 +45,7 @@ from rlkit.seeding import run_evaluation_seed
 from rlkit.sequences import SequenceReplay
 from rlkit.simulation import Simulator, simulator
 from rlkit.tabular_loop import TabularLoop
-from rlkit.vector import Environments, make_vector, stacks_frames
+from rlkit.vector import Environments, make_vector, single, stacks_frames
 
 if TYPE_CHECKING:
     from rlkit.agents.tabular import Tabular
@@ -503,18 +503,18 @@ class _Session(contextlib.ExitStack):
             self.enter_context(configure(c))
             compiled = looping(c)[0] == "compiled"
             self.twin = envs.twin(c.env, c.env_args) if compiled else None
-            # before the envs are opened, of which there may be room for no more
-            model = (
-                model_of(c.env, c.env_args, c.gamma, self.say)
-                if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig)
-                else None
-            )
-            frames = isinstance(c, ReplayConfig) and stacks_frames(envs.find(c.env), c.env_args)
             vector = make_vector(
                 envs.find(c.env), c.env_args, *((1, "resettable") if compiled else (c.num_envs, c.vectorization))
             )
             self.callback(vector.close)
             space = vector.single_observation_space
+            model, frames = None, False
+            # in an env of these, of which there may be room for no more
+            with single(vector, envs.find(c.env), c.env_args) as one:
+                if isinstance(c, ReplayConfig | RolloutConfig | TabularConfig):
+                    model = model_of(one, c.gamma, self.say)
+                if isinstance(c, ReplayConfig):
+                    frames = stacks_frames(one)
             chains = compiled and isinstance(c, TabularConfig)
             make: AgentFactory = Chains if chains else agents.agent_class(self.name)
             self.agents = [make(config, space, vector.single_action_space) for config in self.configs]

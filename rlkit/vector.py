@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -179,10 +179,21 @@ def _in_turn(make: EnvFactory, num_envs: int) -> SyncVectorEnv:
     return made
 
 
-def stacks_frames(env: str | EnvSpec, env_args: Mapping[str, Argument]) -> bool:
-    """Whether an env's observations are the last frames, as the outermost of its wrappers that changes them says."""
+@contextmanager
+def single(
+    vector: VectorEnv, env: str | EnvSpec, env_args: Mapping[str, Argument]
+) -> Iterator[gymnasium.Env[Any, Any]]:  # fmt: skip
+    """One of a vector env's envs to look at; where they are out of reach, one that is made and closed again."""
+    if isinstance(vector, OneEnv | SyncVectorEnv):
+        yield cast("Checked", vector.envs[0]).env
+        return
     with closing(make_vector(env, env_args, 1, "sync")) as made:
-        layer: Any = cast("OneEnv", made).env
+        yield cast("OneEnv", made).env.env
+
+
+def stacks_frames(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an env's observations are the last frames, as the outermost of its wrappers that changes them says."""
+    layer: Any = env
     while isinstance(layer, Checked | TimeLimit | OrderEnforcing | PassiveEnvChecker):
         layer = layer.env
     return isinstance(layer, FrameStackObservation)

@@ -81,9 +81,9 @@ def test_an_id_says_the_setting_and_arguments_change_it() -> None:
     assert made.observation_space.shape == (2, 50, 50)
     assert made.action_space.n == 6  # type: ignore[attr-defined] # Discrete
     assert gymnasium.make(envs.find("ALE/Pong-v5")).action_space.n == 18  # type: ignore[attr-defined]
-    assert stacks_frames(envs.find("ALE/Pong-v5"), {"screen_size": 36})
-    assert stacks_frames(envs.find("rlkit/Catch-v0"), {})
-    assert not stacks_frames(envs.find("CartPole-v1"), {})
+    assert stacks_frames(gymnasium.make(envs.find("ALE/Pong-v5"), screen_size=36))
+    assert stacks_frames(gymnasium.make("rlkit/Catch-v0"))
+    assert not stacks_frames(gymnasium.make("CartPole-v1"))
 
 
 def test_starts_wait_as_many_frames_as_they_may() -> None:

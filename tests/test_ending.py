@@ -7,7 +7,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
+from gymnasium import spaces
 
 from rlkit.errors import FailedRunsError, UserError
 from rlkit.experiments import training
@@ -56,6 +59,39 @@ def test_a_series_goes_on_after_a_failed_seed_and_says_which_it_was(tmp_path: Pa
     assert statuses(tmp_path) == {0: "failed", 1: "finished", 2: "finished"}
     assert [run.config.seed for run in told.value.runs] == [1, 2]
     assert list(told.value.failures) == [0]
+
+
+class FirstBad(gymnasium.Env[np.ndarray, Any]):
+    """Observes infinity in the copy that is made first."""
+
+    observation_space, action_space = spaces.Box(-np.inf, np.inf, (1,), np.float32), spaces.Discrete(2)
+    made = 0
+
+    def __init__(self) -> None:
+        FirstBad.made += 1
+        self.size = np.inf if FirstBad.made == 1 else 1.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.array([self.size], np.float32), 1.0, bool(self.np_random.random() < 0.2), False, {}
+
+
+gymnasium.register("test/FirstBad-v0", entry_point=lambda **_: FirstBad())
+
+
+def test_a_fault_of_the_env_before_the_first_run_is_that_seeds(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"steps": 60, "learning_starts": 50, "buffer_size": 100, "batch_size": 4, "jit": False}
+    with pytest.raises(
+        FailedRunsError, match=r"^seed 0 failed: env 'test/FirstBad-v0': its observation holds inf"
+    ) as told:
+        training.train_seeds("dqn", "test/FirstBad-v0", [0, 1], run_dir=tmp_path, eval_interval=0, **fields)
+    assert [run.config.seed for run in told.value.runs] == [1]
+    assert statuses(tmp_path) == {1: "finished"}
 
 
 @pytest.mark.usefixtures("failing")

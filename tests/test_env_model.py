@@ -292,7 +292,7 @@ def test_a_registered_wrapper_is_seen() -> None:
         with pytest.raises(UserError, match="wrapped in ClipReward"):
             rlkit.solve("Half-v0", gamma=0.9)
         told = list[str]()
-        assert model_of("Half-v0", {}, 0.9, told.append) is None
+        assert model_of(gymnasium.make("Half-v0"), 0.9, told.append) is None
         assert "env 'Half-v0' is wrapped in ClipReward" in told[0]
     finally:
         del gymnasium.registry["Half-v0"]
@@ -302,16 +302,17 @@ def test_a_fickle_passenger_is_not_in_the_table() -> None:
     with pytest.raises(UserError, match="'Taxi-v4': its P leaves out that a fickle passenger"):
         rlkit.solve("Taxi-v4", gamma=0.99, fickle_passenger=True)
     told = list[str]()
-    assert model_of("Taxi-v4", {"fickle_passenger": True}, 0.99, told.append) is None
+    assert model_of(gymnasium.make("Taxi-v4", fickle_passenger=True), 0.99, told.append) is None
     assert len(told) == 1
     assert envs.twin("Taxi-v4", {"fickle_passenger": True}) is None
-    assert model_of("Taxi-v4", {"fickle_passenger": True, "fickle_probability": 0.0}, 0.99, told.append) is not None
+    still = gymnasium.make("Taxi-v4", fickle_passenger=True, fickle_probability=0.0)
+    assert model_of(still, 0.99, told.append) is not None
 
 
 def test_an_env_without_a_model_is_nothing_to_tell() -> None:
     with pytest.raises(NoModelError):
         FiniteMDP.from_env("Blackjack-v1")
-    assert model_of("Blackjack-v1", {}, 0.9, pytest.fail) is None
+    assert model_of(gymnasium.make("Blackjack-v1"), 0.9, pytest.fail) is None
 
 
 class Moody(TaxiEnv):
