@@ -26,7 +26,7 @@ from rlkit.checkpoint import Checkpointer, check_room
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build, checked, path_argument
 from rlkit.devices import configure, fast_precision, onednn, settled, threads
-from rlkit.errors import FailedRunsError, UserError
+from rlkit.errors import FailedRunsError, UserError, WriteError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import resolve
 from rlkit.experiments.ending import in_turn, recorded
@@ -660,6 +660,9 @@ class _Session(contextlib.ExitStack):
             statuses = ["failed"] * len(loops)
             with recorded(directories, loops, statuses, self.say):
                 failures = self._run(loops, statuses)
+            for i, error in failures.items():
+                if isinstance(error, WriteError):
+                    failures[i] = run.unwritten(str(error), [directories[i]])
         runs = [
             Run(directory, config)
             for i, (directory, config) in enumerate(zip(directories, self.configs, strict=True))

@@ -197,9 +197,14 @@ def resumable(directories: Sequence[RunDirectory]) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         text = f"a file of the run cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
-        failed = [d for d in directories if not d.prepared and d.info["status"] in ("failed", "running")]
-        ways = " and ".join(shlex.join(["rlkit", d.verb, "--resume", str(d.path)]) for d in failed)
-        raise UserError(f"{text}; make room and go on with: {ways}" if ways else text) from error
+        raise unwritten(text, directories) from error
+
+
+def unwritten(text: str, directories: Sequence[RunDirectory]) -> UserError:
+    """The error for a file that could not be written, with the commands that go on with the runs that it has ended."""
+    failed = [d for d in directories if not d.prepared and d.info["status"] in ("failed", "running")]
+    ways = " and ".join(shlex.join(["rlkit", d.verb, "--resume", str(d.path)]) for d in failed)
+    return UserError(f"{text}; make room and go on with: {ways}" if ways else text)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_bit(loop: str, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         fitting.fit("mlp", "digits", run_dir=tmp_path / "cut", **fields)
     cut = fitting.load(tmp_path / "cut")
-    assert (cut.status, cut.directory.info["step"]) == ("failed", 27)
+    assert (cut.status, cut.directory.info["step"]) == ("interrupted", 27)
     again = fitting.resume(cut.path)
     assert again.status == "finished"
     for a, b in zip(weights(whole), weights(again), strict=True):
