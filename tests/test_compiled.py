@@ -210,18 +210,6 @@ def test_seeds_end_on_their_own_and_the_others_go_on(tmp_path: Path) -> None:
     assert len(loops[1].observers[0].evaluations) == 8  # type: ignore[attr-defined]
 
 
-def test_a_seed_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
-    loops = compiled(tmp_path, seeds=(0, 1))
-    bias = tf.nest.flatten(loops[0].variables.agent)[1]
-    bias.assign(tf.fill(bias.shape, np.nan))
-    statuses = ["failed"] * 2
-    failures = run_together(loops, statuses)
-    assert statuses == ["failed", "finished"]
-    assert [loop.step for loop in loops] != [2_048, 2_048]
-    assert list(failures) == [0]
-    assert "the loss is nan" in str(failures[0])
-
-
 def test_an_interruption_ends_all_seeds_and_they_go_on_to_the_bit(tmp_path: Path) -> None:
     loops = compiled(tmp_path / "cut", seeds=(0, 1, 2))
     first = loops[0].observers[0]

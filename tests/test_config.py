@@ -534,7 +534,7 @@ def configs(draw: st.DrawFn) -> DQNConfig:
     values = {name: draw(values_of(name)) for name in sorted(names)}
     default = DQNConfig()
     if values.get("network") == "lstm":
-        values |= {"n_step": 1, "head": "expected", "noisy": False}
+        values |= {"n_step": 1, "head": "expected", "noisy": False, "priority_exponent": 0.0}
     low = values["v_min"] = min(values.get("v_min", default.v_min), 1e300)
     values["v_max"] = max(values.get("v_max", default.v_max), math.nextafter(low, math.inf))
     sizes = ("num_envs", "n_step", "batch_size", "buffer_size", "burn_in", "sequence_length")
