@@ -73,7 +73,7 @@ class Chains(tf.Module):
 
     @property
     def open_episodes(self) -> str:
-        """What undiscounted returns do with episodes that a round leaves open, in words; empty for other targets."""
+        """Treatment of undiscounted returns of episodes that a round leaves open, in words; empty for other targets."""
         if self.target != "return" or self.config.gamma < 1.0:
             return ""
         if not self.endless:

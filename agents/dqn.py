@@ -180,7 +180,7 @@ class DQN(QAgent):
         return Judgement(LOSSES[self.config.loss](td_error), td_error, q_tm1, tf.abs(td_error))
 
     def gradients(self, state: DQNState, batch: Transition) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Of the loss of [B] transitions, one for each of the weights; the metrics, [M]; priorities, [B]."""
+        """Gradients of the loss of [B] transitions, one for each of the weights; the metrics, [M]; priorities, [B]."""
         weights = state.weights
         with tf.GradientTape() as tape:
             tape.watch(weights)

@@ -177,7 +177,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Observations:
-    """What observations of a space must be; a copy of each that is.
+    """Check of observations against a space, and a copy of each.
 
     Args:
         space: of one env.

@@ -338,7 +338,7 @@ def compare(env: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
 
 
 class Witness:
-    """What an env did, held against a model."""
+    """Comparison of what an env did with a model."""
 
     def __init__(self, mdp: FiniteMDP) -> None:
         self.mdp = mdp

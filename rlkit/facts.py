@@ -43,7 +43,7 @@ class Facts:
     """Of a table's targets, which are learned at mean 0 and standard deviation 1."""
     target_deviation: float = 1.0
     dtype: Literal["float32", "float64"] = "float32"
-    """Of the model's inputs; float64 for a table with numbers that float32 does not tell apart."""
+    """Dtype of the model's inputs; float64 for a table with numbers that float32 does not tell apart."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """How the files were understood: a sentence each."""
 

@@ -105,7 +105,7 @@ class FrameReplay(Replay):
         return acted
 
     def cut(self) -> None:
-        """As any replay's; the last frames end their episodes, as the ones after them are not held."""
+        """End the episodes under way, as any replay does; a frame whose next one is not held ends its own."""
         self._cut_at = self.written.copy()
         for e in np.flatnonzero(~self._fresh):
             last = self.written[e] - 1

@@ -132,7 +132,7 @@ def conclude(runs: list[Run], failures: Mapping[int, str], as_json: bool) -> Non
 
 
 def evaluations(run: Run) -> list[Evaluation]:
-    """Of the best and the last agent in the same fresh episodes, once if they are one agent; none if none is wanted."""
+    """Evaluations of the best and the last agent in the same fresh episodes; one if these are one, none if unwanted."""
     episodes = run.config.final_episodes
     if not episodes:
         return []
