@@ -49,7 +49,7 @@ class Transition(NamedTuple):
     weight: np.ndarray | tf.Tensor | tuple[()] = ()
     """Of the loss, float32 in (0, 1], where the replay is prioritized; else nothing."""
     correction: np.ndarray | tf.Tensor | tuple[()] = ()
-    """Weight in means, 1 / (M P) float32 for a draw of probability P of M if the replay has priorities, else nothing."""
+    """Weight in means, 1 / (M P) float32 for a draw of probability P of M if the replay has priorities; else none."""
 
 
 class Learner(Protocol):

@@ -106,7 +106,7 @@ class FrameReplay(Replay):
 
     def cut(self) -> None:
         """End the episodes under way, as any replay does; a frame whose next one is not held ends its own."""
-        self._cut_at = self.written.copy()
+        self._cuts.append(self.written.copy())
         for e in np.flatnonzero(~self._fresh):
             last = self.written[e] - 1
             self.fields["acted"][last % self.rows, e] = False

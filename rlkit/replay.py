@@ -77,8 +77,8 @@ class Replay:
         """Places of the last draws, [K, B]."""
         self._columns = np.arange(num_envs)
         self._together = True  # every env has written as many rows
-        self._cut_at = np.full(num_envs, -1, np.int64)
-        """Rows that each env had written at the last cut, [N]; -1: none."""
+        self._cuts: list[np.ndarray] = []
+        """Rows that each env had written at each cut, [N]."""
 
     def _kept(self, space: gymnasium.Space[Any]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
         """Shape and dtype of each field of a row."""
@@ -139,7 +139,7 @@ class Replay:
         """
         last = self._place(self.written - 1, self._columns)[self.written > 0]
         self._flat["truncated"][last] |= ~self._flat["terminated"][last]
-        self._cut_at = self.written.copy()
+        self._cuts.append(self.written.copy())
 
     def usable(self) -> np.ndarray:
         """Rows of each env that a draw can begin with: all but the newest span - 1, [N] int64."""
@@ -243,10 +243,12 @@ class Replay:
     def export(self, since: np.ndarray) -> Arrays:
         """The rows written after the counts `since`, [N], as far as they are still held, env by env.
 
-        The rows that a cut at `since` changed come again.
+        The rows that a cut has changed since then come again.
         """
-        changed = np.where(since == self._cut_at, self.marked, 0)
-        start = np.maximum(since - changed, np.maximum(self.written - self.rows, 0))
+        start = since
+        for cut in self._cuts:
+            start = np.where(since <= cut, np.minimum(start, cut - self.marked), start)
+        start = np.maximum(start, np.maximum(self.written - self.rows, 0))
         where = self._places(start, self.written)
         return {
             "start": start,
@@ -272,7 +274,7 @@ class Replay:
                 field[where] = rows[name]
             held = np.maximum(rows["stop"], held)
         self.written = final.copy()
-        self._cut_at[:] = -1
+        self._cuts.clear()
         self._together = bool((final == final[0]).all())
 
     def _places(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlkit.agent import Transition
@@ -239,6 +239,7 @@ def test_no_return_runs_on_across_a_break() -> None:
 
 
 @given(history=histories(), at=st.sets(st.integers(0, 29)), saves=st.sets(st.integers(0, 29)))
+@example(history=History(ends=[[0, 0], [0, 0], [0, 0]], rows=2, n_step=2), at={1, 2}, saves=set())  # cut twice, unsaved
 def test_a_break_ends_episodes_as_a_truncation_and_is_saved(history: History, at: set[int], saves: set[int]) -> None:
     """Saved in segments, before and after breaks, against a history in which the last steps were truncated."""
     steps = len(history.ends)
