@@ -128,7 +128,9 @@ class Portable:
             if checks and self.states:
                 low, high = self.states
                 inside = tf.reduce_all((inputs[0] >= low) & (inputs[0] < high))
-                tf.debugging.Assert(inside, [f"observations must be from {low} to {high - 1}, but are", inputs[0]])
+                told = [f"observations must be from {low} to {high - 1}, but are", inputs[0]]
+                with tf.control_dependencies([tf.debugging.Assert(inside, told)]):  # before a lookup says it otherwise
+                    inputs = (tf.identity(inputs[0]), *inputs[1:])
             named = self.respond(*inputs)
             return {only: named[only]} if only else named
 
