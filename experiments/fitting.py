@@ -284,12 +284,7 @@ class _Session:
                 CsvObserver.cut(directory.path, loop.step)
                 directory.write_config(c.to_dict())
                 say(f"resumed at step {loop.step:,}")
-            directory.update(
-                status="running",
-                versions=run.versions(),
-                threads=threads(),
-                onednn=onednn(),
-            )
+            directory.running(threads=threads(), onednn=onednn())
             if not resuming:
                 loop.begin_run()
                 directory.settle(c.to_dict())

@@ -114,7 +114,7 @@ class Run(AnyRun):
         return policy, step
 
     def _space(self) -> gymnasium.Space[Any]:
-        """Of one observation."""
+        """The space of one observation."""
         with contextlib.closing(
             make_vector(envs.find(self.config.env), self.config.env_args, 1, "resettable")
         ) as probe:
@@ -617,12 +617,7 @@ class _Session(contextlib.ExitStack):
             loop.lent = self.lent
             if resuming:
                 self._resume(loop, directory)
-            directory.update(
-                status="running",
-                versions=run.versions(),
-                threads=threads(),
-                onednn=onednn(),
-            )
+            directory.running(threads=threads(), onednn=onednn())
             if not resuming:
                 loop.begin_run()
         for loop, directory, config in zip(loops, directories, self.configs, strict=True):

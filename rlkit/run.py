@@ -128,6 +128,10 @@ class RunDirectory:
         """The step of the best agent or model, None where none was kept."""
         return next(iter(steps_in(self.checkpoints / "best")), None)
 
+    def running(self, *, threads: int, onednn: bool | None) -> None:
+        """Write that the run trains in this process, and the versions and settings that `changed` compares later."""
+        self.update(status="running", versions=versions(), threads=threads, onednn=onednn)
+
     def changed(self, *, threads: int, onednn: bool | None) -> str:
         """Sentence on what decides a run's numbers and is not as it was; empty where all is.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a draw is for. Appending is safe; changing a number changes every run. 5 is not used any more."""
+    """Purposes of draws. Appending is safe; changing a number changes every run. 5 is not used any more."""
 
     PARAMETERS = 0
     EXPLORATION = 1
@@ -70,7 +70,7 @@ def evaluation_seed(seed: int, episode: int, occasion: int = 0) -> int:
 
 
 CONFIRMATION = 2**40
-"""What is added to an evaluation's occasion for that of the episodes which confirm it: no run has as many steps."""
+"""Number added to an evaluation's occasion for that of the episodes which confirm it: no run has as many steps."""
 
 
 def run_evaluation_seed(seed: int, run_seed: int) -> int:
