@@ -109,7 +109,8 @@ def solve(
     check_options(choice.solver, options)
     margin = 2 * mdp.gamma * tolerance
     if mdp.horizon is not None:
-        return _to_the_horizon(mdp, choice, tolerance, margin, begun)
+        solution = _to_the_horizon(mdp, choice, tolerance, margin, begun)
+        return _checked(solution, tolerance, mdp.horizon + 1, allow_unconverged)  # what it lacks is precision
     free = cycles.reduce(mdp) if mdp.gamma == 1.0 else None
     model = mdp if free is None else free
     goal = Goal(tolerance, _threshold(model, tolerance), margin, max_iterations)

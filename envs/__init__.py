@@ -113,7 +113,7 @@ def find(env: str) -> EnvSpec:
     if not isinstance(env, str):
         raise _no_id(env)
     if not env:
-        raise UserError("no env is given: name one with --env, such as CartPole-v1")
+        raise UserError('no env is given: name one, such as --env CartPole-v1, or env="CartPole-v1" in Python')
     name = _imported(env)
     try:
         if name not in gymnasium.registry and (name.startswith("ALE/") or "NoFrameskip-v" in name):

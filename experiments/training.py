@@ -20,6 +20,7 @@ from rlkit import agents, envs, run
 from rlkit.agent import Agent, AgentFactory, Learner, RolloutAgent
 from rlkit.agents.chains import Chains
 from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.pqn_config import PQNConfig
 from rlkit.agents.q_agent import QAgent
 from rlkit.agents.tabular_config import TabularConfig
 from rlkit.checkpoint import Checkpointer, check_room
@@ -522,6 +523,8 @@ class _Session(contextlib.ExitStack):
                 self.say(told)
             if isinstance(c, DQNConfig) and c.network == "auto":
                 c = self._fit_network(c, space)
+            elif isinstance(c, PQNConfig):
+                self._say_flattened(space)
             known = model if model and not remembers(c) else None  # what the agent does is no function of the state
             self.regrets = [Regret(known, agent, space) if known else None for agent in self.agents]
             self.replays = [
@@ -546,9 +549,14 @@ class _Session(contextlib.ExitStack):
         self.config = self.configs[0]
         if network != "mlp":
             self.say(f"network: {network}, as the observations are pictures, {space.shape}")
-        elif len(space.shape or ()) > 1:
-            self.say(f"network: mlp, which sees the {np.prod(space.shape or ()):,} numbers of {space.shape} as a row")
+        else:
+            self._say_flattened(space)
         return self.config
+
+    def _say_flattened(self, space: gymnasium.Space[Any]) -> None:
+        """Say that dense layers take a picture or a matrix as a row, where it is one."""
+        if len(space.shape or ()) > 1:
+            self.say(f"network: mlp, which sees the {np.prod(space.shape or ()):,} numbers of {space.shape} as a row")
 
     def _source(self, config: TabularConfig, real: Environments, model: FiniteMDP | None) -> Environments | Simulator:
         """Where a tabular learner's transitions come from."""

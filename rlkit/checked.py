@@ -66,7 +66,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             result: Any = self.env.reset(seed=seed, options=options)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._raised("reset", error)
         if not isinstance(result, tuple) or len(result) != 2:
             raise self.fault(f"reset() returns {_shown(result)}; {EXPECTED_RESET}")
@@ -83,7 +83,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             result: Any = self.env.step(action)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._raised("step", error, action)
         if not isinstance(result, tuple) or len(result) != 5:
             raise self.fault(f"step() returns {_shown(result)}; {EXPECTED_STEP}")
@@ -105,7 +105,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             return self.env.render()
         except (UserError, gymnasium.error.Error):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._raised("render", error)
 
     def generators(self) -> bytes:
@@ -162,13 +162,13 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
                 "reset(self, *, seed=None, options=None), as Gymnasium has it since 0.26"
             )
 
-    def _raised(self, method: str, error: Exception, *arguments: object) -> NoReturn:
+    def _raised(self, method: str, error: BaseException, *arguments: object) -> NoReturn:
         """The env's exception as one sentence; where a wrapper could not unpack an answer, what the answer was."""
         if isinstance(error, TypeError | ValueError) and "unpack" in str(error):
             wanted, text = (5, EXPECTED_STEP) if method == "step" else (2, EXPECTED_RESET)
             try:
                 result = getattr(self.env.unwrapped, method)(*arguments)
-            except Exception:  # whatever it raises, the first error is the one to report
+            except (Exception, SystemExit):  # whatever it raises, the first error is the one to report
                 result = None, *range(wanted - 1)
             if not isinstance(result, tuple) or len(result) != wanted:
                 raise self.fault(f"{method}() returns {_shown(result)}; {text}") from error
@@ -304,7 +304,7 @@ class CheckedVector(VectorWrapper):
             result = getattr(self.env, method)(*arguments, **options)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             said = " ".join(str(error).split())
             raise self.fault(f"{method}() raised {type(error).__name__}{f': {said}' if said else ''}") from error
         if not isinstance(result, tuple) or len(result) != values:

@@ -119,7 +119,7 @@ def _from_method(layer: Any, gamma: float) -> FiniteMDP:  # noqa: ANN401 - an en
         mdp = layer.mdp(gamma)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"mdp({gamma:g}) raised {type(error).__name__}: {error}") from error
     if not isinstance(mdp, FiniteMDP):
         raise UserError(f"mdp({gamma:g}) is a {type(mdp).__name__}, expected a rlkit.FiniteMDP")
@@ -330,7 +330,7 @@ def compare(env: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
             following = int(observation) - int(states.start)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"its model cannot be compared with it: {type(error).__name__}: {error}") from error
         witness.steps(here, action, following, float(reward), bool(terminated))
         length += 1

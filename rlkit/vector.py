@@ -161,7 +161,7 @@ def make_vector(
         raise UserError(f"{name} refuses its arguments {arguments}: {error!r}") from error
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{name} cannot be made: it raised {type(error).__name__}: {error}") from error
 
 

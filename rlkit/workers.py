@@ -101,7 +101,7 @@ class _Maker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             return Checked(self.make())
-        except Exception as error:  # raised where the parent hears of it
+        except (Exception, SystemExit) as error:  # raised where the parent hears of it
             return _Unmade(f"{type(error).__name__}: {error}")
 
 

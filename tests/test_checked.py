@@ -6,6 +6,7 @@ import csv
 import multiprocessing
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -394,6 +395,8 @@ class Dies(Walk):
         if Walk.steps == 2 and name.endswith("-1"):
             if self.how == "raises":
                 raise RuntimeError("no more")
+            if self.how == "exits":
+                sys.exit("out of licences")
             os._exit(3)
         return super().step(action)
 
@@ -404,6 +407,7 @@ gymnasium.register("DiesInWorker-v0", entry_point=cast("Any", Dies), max_episode
 @pytest.mark.parametrize(("how", "text"), [
     ("", "the process of copy 1 of 2 has died, with the exit code 3"),
     ("raises", r"step\(\) raised RuntimeError: no more, at step 1 of the episode of seed"),
+    ("exits", r"step\(\) raised SystemExit: out of licences, at step 1 of the episode of seed"),
 ])  # fmt: skip
 def test_a_worker_that_dies_is_told_and_closing_does_not_wait(how: str, text: str) -> None:
     envs = Environments(make_vector("tests.test_checked:DiesInWorker-v0", {"how": how}, 2, "async"), 0)

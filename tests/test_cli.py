@@ -198,7 +198,7 @@ KEEPS = (
 
 WRONG = {
     "train": "name an agent to train, such as rlkit train dqn --env CartPole-v1, or --resume RUN",
-    "train dqn": "no env is given: name one with --env, such as CartPole-v1",
+    "train dqn": "no env is given: name one, such as --env CartPole-v1",
     "train --env CartPole-v1": "--env comes after the agent's name, rlkit train AGENT --env",
     "train --steps 5 dqn --env CartPole-v1": "--steps comes after the agent's name: say rlkit train dqn --steps",
     "train --json dqn --env CartPole-v1": "--json comes after the agent's name: say rlkit train dqn --json",
@@ -211,7 +211,12 @@ WRONG = {
     "train --json --resume run --set gamma=0.9": KEEPS.format("agent", "--set", "train"),
     "fit mlp --resume run --epochs 3": KEEPS.format("model", "mlp, --epochs", "fit"),
     "fit --resume run --seed 1": KEEPS.format("model", "--seed", "fit"),
-    "train dqn --env CartPole-v1 more": "got unexpected extra argument (more)",
+    "train dqn --env CartPole-v1 more": "unexpected argument more",
+    "train dqn CartPole-v1": "unexpected argument CartPole-v1: did you mean --env CartPole-v1?",
+    "train CartPole-v1": "CartPole-v1 is an env: name it by --env, as in rlkit train dqn --env CartPole-v1",
+    "solve auto FrozenLake-v1": "unexpected argument FrozenLake-v1: did you mean --env FrozenLake-v1?",
+    "solve FrozenLake-v1": "FrozenLake-v1 is an env: name it by --env, as in rlkit solve auto --env FrozenLake-v1",
+    "fit mlp digits": "unexpected argument digits: did you mean --data digits?",
     "train dqn --env": "option '--env' requires an argument",
     "train dqn --env CartPole-v1 --gamma 1.5": "--gamma is 1.5, expected at least 0 and at most 1",
     "train dqn --env CartPole-v1 --set gamma=1.5": "gamma is 1.5, expected at least 0 and at most 1",

@@ -371,7 +371,7 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
 
 
 def test_no_env_no_agent_and_misspelt_ones_are_told() -> None:
-    with pytest.raises(UserError, match="no env is given: name one with --env"):
+    with pytest.raises(UserError, match="no env is given: name one, such as --env"):
         resolve("dqn", None)
     with pytest.raises(UserError, match=r"unknown env 'CartPole-v11': did you mean 'CartPole-v1'"):
         resolve("dqn", "CartPole-v11")

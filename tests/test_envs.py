@@ -128,7 +128,7 @@ def test_a_module_that_cannot_be_imported_is_refused(module: str) -> None:
 @pytest.mark.parametrize(
     ("env", "told"),
     [
-        ("", "no env is given: name one with --env, such as CartPole-v1"),
+        ("", "no env is given: name one, such as --env CartPole-v1"),
         ("cartpole", "unknown env 'cartpole': did you mean 'CartPole-v1'"),
         ("Cartpole-v1", "unknown env 'Cartpole-v1': did you mean 'CartPole-v1'"),
         ("LunarLander-v2", "unknown env 'LunarLander-v2': did you mean 'LunarLander-v3'"),

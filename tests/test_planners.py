@@ -409,6 +409,13 @@ def test_a_tolerance_that_float64_cannot_meet_is_not_met() -> None:
         solve(FiniteMDP.from_env("Taxi-v4", gamma=0.99), tolerance=1e-15)
     assert e.value.solution.iterations < 100_000
     assert "a larger tolerance may help" in str(e.value)
+    p = [[[0.5, 0.5], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]]
+    mdp = FiniteMDP.from_dense(p, [[1e9, 3.0], [0.0, 0.0]], terminal=[False, True], horizon=4)
+    with pytest.raises(
+        NotConvergedError, match=r"after 4 iterations with the bound .* 1e-12: more iterations no longer"
+    ):
+        solve(mdp, tolerance=1e-12)
+    assert solve(mdp, tolerance=1e-12, allow_unconverged=True).value_at_start == 1e9 * (1 + 0.5 + 0.25 + 0.125)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,18 @@ class Grouped(click.Command):
     groups: ClassVar[Mapping[str, str]] = {}
     """What the heading of each group is, in their order."""
 
+    allow_extra_args = True
+    """Words that no argument takes are refused here, with the flag that they may have been meant for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = {word.partition("=")[0] for word in args}
+        rest = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            word, flags = words(ctx.args[0]), {flag for option in self.get_params(ctx) for flag in option.opts}
+            meant = [f"{flag} {word}" for flag in ("--env", "--data") if flag in flags - given]
+            raise UserError(f"unexpected argument {word}" + (f": did you mean {meant[0]}?" if meant else ""))
+        return rest
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = self.get_params(ctx)
         for group, title in {**self.groups, "": "Options"}.items():
@@ -219,6 +231,14 @@ def print_json(value: Mapping[str, object]) -> None:
 def say(text: str) -> None:
     """A line for people, on stderr: stdout belongs to results."""
     click.echo(text, err=True)
+
+
+def check_no_env(word: str, example: str) -> None:
+    """UserError where an env's id stands in place of the name of what is to learn or to solve."""
+    from rlkit.experiments.catalogue import env_names
+
+    if word in env_names():
+        raise UserError(f"{word} is an env: name it by --env, as in {example}")
 
 
 def check_seed(name: str, value: object) -> None:

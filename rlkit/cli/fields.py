@@ -17,12 +17,14 @@ from rlkit.cli.common import (
     FieldOption,
     FieldType,
     Help,
+    check_no_env,
     check_seed,
     complete_env,
     count,
     json_option,
     literal,
     say,
+    words,
 )
 from rlkit.config import Argument, Config, coerce
 from rlkit.errors import FailedRunsError, UserError, unknown
@@ -76,6 +78,7 @@ class Nouns(Help):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
+            check_no_env(args[0], f"rlkit {self.verb} {self.list_commands(ctx)[0]} --env {args[0]}")
             raise unknown(self.noun, args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
@@ -110,6 +113,15 @@ def own_options(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any],
     if own["seeds"] is not None and "seed" in fields:
         raise UserError("--seed and --seeds exclude each other")
     return own, fields, None if own["seeds"] is None else parse_seeds(own["seeds"])
+
+
+NAMED = 10
+"""Most runs that a command to copy names one by one."""
+
+
+def plot_command(paths: Sequence[Path]) -> str:
+    """The command that plots the runs of one call, which are in one folder."""
+    return words("rlkit", "plot", *(paths if len(paths) <= NAMED else (paths[0].parent, "--all")))
 
 
 def run_rows(results: Sequence[tuple[AnyRun, Mapping[str, Any] | None]], failures: Mapping[int, str]) -> dict[str, Any]:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from rlkit.cli.common import Grouped, print_json, say, words
-from rlkit.cli.fields import Nouns, ended, field_options, leave, own_options, resume_options, run_options, run_rows
+from rlkit.cli.fields import (
+    Nouns,
+    ended,
+    field_options,
+    leave,
+    own_options,
+    plot_command,
+    resume_options,
+    run_options,
+    run_rows,
+)
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
@@ -128,7 +138,7 @@ def print_results(results: list[tuple[FitRun, dict[str, Any] | None]]) -> None:
     run, result = results[-1]
     if result is not None:
         write = f"{words('rlkit', 'generate', run.path)}\n      " if run.directory.agent == "lstm" else ""
-        click.echo(f"next: {write}{words('rlkit', 'plot', *(run.path for run, _ in results))}")
+        click.echo(f"next: {write}{plot_command([run.path for run, _ in results])}")
 
 
 def described(result: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from rlkit.cli.common import (
     FieldType,
     Grouped,
     Name,
+    check_no_env,
     complete_env,
     count,
     env_options,
@@ -50,6 +51,8 @@ class Solver(Name):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         self.choices = tuple(self.names())
+        if value not in self.choices:
+            check_no_env(value, f"rlkit solve auto --env {value}")
         return super().convert(value, param, ctx)
 
 

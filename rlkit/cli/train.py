@@ -16,7 +16,17 @@ from rlkit.cli.common import (
     say,
     words,
 )
-from rlkit.cli.fields import Nouns, ended, field_options, leave, own_options, resume_options, run_options, run_rows
+from rlkit.cli.fields import (
+    Nouns,
+    ended,
+    field_options,
+    leave,
+    own_options,
+    plot_command,
+    resume_options,
+    run_options,
+    run_rows,
+)
 from rlkit.errors import UserError
 from rlkit.loading import loading
 
@@ -169,4 +179,4 @@ def print_results(results: Sequence[tuple[Run, list[Evaluation]]]) -> None:
         click.echo(f"{len(best)} seeds, best agents: {several_text(np.array(best))}")
     paths = [run.path for run, _ in results]
     if results[-1][0].status != "interrupted":
-        click.echo(f"next: {words('rlkit', 'render', paths[-1])}\n      {words('rlkit', 'plot', *paths)}")
+        click.echo(f"next: {words('rlkit', 'render', paths[-1])}\n      {plot_command(paths)}")
