@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from gymnasium import spaces
 
 from rlkit import drawing
 from rlkit.errors import UserError
-from rlkit.files import home
+from rlkit.files import MOST_DATA, home, read_bytes
 from rlkit.mdp import FiniteMDP
 from rlkit.seeding import Purpose, generator
 
@@ -94,17 +95,16 @@ class Triangle:
         rows: list[np.ndarray] = []
         blank, line = 0, 0
         try:
-            with home(path).open("rb") as file:
-                for line, raw in enumerate(file, 1):
-                    text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
-                    words = text.partition("#")[0].split()
-                    if not words:
-                        blank = blank or (0 if "#" in text else line)
-                    else:
-                        if rows and blank:
-                            raise UserError(f"line {blank} is blank, expected {_count(len(rows) + 1)}")
-                        rows.append(_parse(words, line, len(rows) + 1))
-                        blank = 0
+            for line, raw in enumerate(io.BytesIO(read_bytes(home(path), MOST_DATA)), 1):
+                text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+                words = text.partition("#")[0].split()
+                if not words:
+                    blank = blank or (0 if "#" in text else line)
+                else:
+                    if rows and blank:
+                        raise UserError(f"line {blank} is blank, expected {_count(len(rows) + 1)}")
+                    rows.append(_parse(words, line, len(rows) + 1))
+                    blank = 0
         except UnicodeDecodeError:
             raise UserError(f"triangle file {path}: line {line} is no text in UTF-8") from None
         except UserError as error:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlkit import agents, envs, run
 from rlkit.config import TrainConfig
-from rlkit.errors import unknown
+from rlkit.errors import UserError, unknown
 from rlkit.experiments import presets
+from rlkit.files import read_json
 from rlkit.fit_config import MODELS
 
 SOLVERS = {
@@ -60,9 +61,14 @@ def preset_names() -> dict[str, list[str]]:
 
 
 def runs(root: Path) -> list[dict[str, object]]:
-    """The runs below a folder, the oldest first."""
-    found = run.runs_below(root) if root.is_dir() else []
-    return [
+    """The runs below a folder, the oldest first; then those that cannot be read, each with the reason."""
+    broken: list[dict[str, object]] = []
+
+    def add(path: Path, why: str) -> None:
+        broken.append({"run": str(path), "status": "broken", "why": why})
+
+    found = run.runs_below(root, add) if root.is_dir() else []
+    listed: list[dict[str, object]] = [
         {
             "run": str(r.path),
             **dict(zip(run.NOUNS[r.verb], (r.agent, r.env), strict=True)),
@@ -72,6 +78,7 @@ def runs(root: Path) -> list[dict[str, object]]:
         }
         for r in found
     ]
+    return listed + broken
 
 
 def check_names(names: Sequence[str]) -> list[str]:
@@ -122,10 +129,11 @@ def run_summary(directory: run.RunDirectory) -> dict[str, object]:
 def _fresh_return(directory: run.RunDirectory, step: float | None) -> float | None:
     """The mean return of the greedy agent of a step in fresh episodes; None where the run has none of it."""
     try:
-        found = json.loads((directory.path / "evaluation.json").read_text(encoding="utf-8"))
-        return float(found["mean"]) if found["step"] == step and not found.get("epsilon") else None
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(directory.path / "evaluation.json")
+        mean = float(found["mean"]) if found["step"] == step and not found.get("epsilon") else math.nan
+    except (OSError, UserError, ValueError, LookupError, TypeError, AttributeError):
         return None
+    return mean if math.isfinite(mean) else None
 
 
 def _last(values: Mapping[float, float]) -> float | None:

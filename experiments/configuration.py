@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkit import agents, envs
-from rlkit.config import TrainConfig, build, read_toml
+from rlkit.config import Argument, TrainConfig, build, read_toml
 from rlkit.errors import UserError
 from rlkit.experiments import presets
 
@@ -40,7 +40,7 @@ def resolve(
     fields = dict(fields or {})
     env = env or fields.pop("env", None) or from_file.get("env") or ""
     fields["env"] = env
-    takes = envs.arguments(env)
+    envs.find(env)
     if preset == "auto":
         taken = presets.fitting(agent, env)
     else:
@@ -49,8 +49,17 @@ def resolve(
     layers += [(agent, presets.setting(agent))]
     layers += [(str(config), from_file)] if config else []
     resolved = build(cls, *layers, ("", fields))
-    for name in resolved.env_args:
+    check_env_args(env, resolved.env_args)
+    return resolved, taken
+
+
+def check_env_args(env: str, env_args: Mapping[str, Argument]) -> None:
+    """UserError for an unknown env, or an argument that it does not take or that is not a config's to set.
+
+    That is `render_mode`: a window is opened by `rlkit render --human` alone, and needs a display.
+    """
+    takes = envs.arguments(env)
+    for name in env_args:
         if name not in takes:
             there = ", ".join(sorted(takes)) or "none"
             raise UserError(f"env {env!r} takes no argument {name!r}: it takes {there}")
-    return resolved, taken

@@ -18,9 +18,7 @@ from rlkit.experiments.training import Run
 from rlkit.export.checking import compare
 from rlkit.export.portable import Format, Settings
 from rlkit.files import home, whole_folder
-
-REPORT = "export.json"
-"""What an export was held to, beside it."""
+from rlkit.trust import REPORT, seal_model
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Exported:
     """As export.json has it; of a page, of its .tflite."""
 
 
-def export_run(
+def export_run(  # noqa: PLR0913 - a choice each
     run: str | Path,
     to: str,
     *,
@@ -41,6 +39,7 @@ def export_run(
     out: str | Path | None = None,
     quantize: str = "none",
     converter: str | None = None,
+    trust: bool = False,
     say: Say = silent,
 ) -> Exported:
     """Write a run's model in a format, load it in another runtime, and hold it to the live model.
@@ -55,6 +54,7 @@ def export_run(
         out: folder to write to; None for one in the run's own exports.
         quantize: one of `rlkit.export.QUANTIZATIONS`, of a .tflite.
         converter: a Python with the converter of tfjs; None for one that is made and kept in the user's cache.
+        trust: import the code that the config of a run of another's names.
         say: told what takes long.
 
     Raises:
@@ -66,7 +66,7 @@ def export_run(
         raise unknown("quantization", quantize, formats.QUANTIZATIONS)
     if quantize != "none" and to != "tflite":
         raise UserError(f"quantize is {quantize}, which is for tflite alone, not for {to}")
-    loaded = runs.load(run)
+    loaded = runs.load(run, trust=trust)
     folder = home(out) if out else loaded.path / "exports" / (to if quantize == "none" else f"{to}-{quantize}")
     settings = Settings(quantize, converter=converter, say=say)
     if to == "web":
@@ -123,6 +123,8 @@ def _held(to: str, held_to: Subject, folder: Path, about: dict[str, str]) -> dic
         "live": held_to.live_score,
         "exported": score,
     }
+    if to == "savedmodel":
+        report["seal"] = seal_model(folder)
     (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 

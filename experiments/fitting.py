@@ -22,6 +22,7 @@ from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.fit_configuration import resolve
 from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.facts import Data, Facts
+from rlkit.files import read_text
 from rlkit.fit_config import FitConfig, LSTMConfig
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, CsvObserver, ProgressObserver, TensorBoardObserver
 from rlkit.profiling import Profiler
@@ -228,8 +229,8 @@ def load(path: str | Path, say: Say = silent) -> FitRun:
     directory.require("fit")
     config = build(fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
     try:
-        facts = Facts.from_json((directory.path / FACTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        facts = Facts.from_json(read_text(directory.path / FACTS))
+    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"{directory.path / FACTS} cannot be read: {error}") from None
     return FitRun(directory, config, facts)
 

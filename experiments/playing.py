@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from gymnasium import spaces
+
 from rlkit import envs, rendering
 from rlkit.config import Argument
 from rlkit.errors import UserError
@@ -33,9 +35,12 @@ def play(file: Path, env: str, env_args: Mapping[str, Argument], episodes: int, 
     """
     envs.find(env)
     num_envs = min(episodes, MOST_ENVS)
-    policy = LiteRTPolicy(file, num_envs)
     vector = make_vector(envs.find(env), env_args, num_envs, "resettable")
     try:
+        actions = vector.single_action_space
+        if not isinstance(actions, spaces.Discrete):
+            raise UserError(f"{env} takes actions of {actions}, expected one of some, as a policy of rlkit picks")
+        policy = LiteRTPolicy(file, num_envs, actions=actions)
         shape = vector.single_observation_space.shape
         if shape != policy.shape:
             raise UserError(f"{file} takes observations of the shape {policy.shape}, and those of {env} have {shape}")

@@ -29,7 +29,7 @@ from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build, checke
 from rlkit.devices import configure, fast_precision, onednn, settled, threads
 from rlkit.errors import FailedRunsError, UserError, WriteError
 from rlkit.evaluation import Evaluation, Policy, evaluate
-from rlkit.experiments.configuration import resolve
+from rlkit.experiments.configuration import check_env_args, resolve
 from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.regret import Regret, model_of
 from rlkit.experiments.saying import RangeWatch, Say, bar_label, labelled, silent
@@ -150,7 +150,7 @@ class Run(AnyRun):
         with tempfile.TemporaryDirectory(prefix="rlkit-") as folder:
             file = Path(folder) / "model.tflite"
             step = write_tflite(self, file, checkpoint)
-            return LiteRTPolicy(file, num_envs, self._space()), step
+            return LiteRTPolicy(file, num_envs, self._space(), own=True), step
 
     def _players(self, num_envs: int, checkpoint: str, runtime: str) -> tuple[Policy, int, VectorEnv]:
         """The policy, its step and the envs for an evaluation: N, or one where no more can be open at once."""
@@ -391,20 +391,29 @@ def make_replay(config: ReplayConfig, space: gymnasium.Space[Any], *, frames: bo
     return make(c.buffer_size, c.num_envs, space, c.n_step, c.gamma, c.priority_exponent, lap)
 
 
-def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, progress: str | bool | None = None) -> Run:
+def resume(
+    path: str | Path,
+    *,
+    steps: int | None = None,
+    trust: bool = False,
+    say: Say = silent,
+    progress: str | bool | None = None,
+) -> Run:
     """Continue a run from its newest good checkpoint, as if it had never stopped.
 
     Args:
         path: the run's folder.
         steps: go on to this many steps instead of the config's.
+        trust: import the code that the config of a run of another's names.
         say: told what a person may want to know.
         progress: show a progress bar on stderr: True, or a label to set before it.
 
     Raises:
-        UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
+        UserError: the path is no run, the run is in use, finished, has no checkpoint that can be read, or is another's,
+            is not to be trusted and its config names code.
     """
     directory = run.find(path, run.untrained, verb="train", say=say)
-    config = read_config(directory)
+    config = read_config(directory, trust)
     if steps is not None:
         config = config.replace(steps=steps)
     if directory.info["step"] >= config.steps or (steps is None and directory.info["status"] == "solved"):
@@ -416,17 +425,27 @@ def resume(path: str | Path, *, steps: int | None = None, say: Say = silent, pro
     return resumed
 
 
-def load(path: str | Path, say: Say = silent) -> Run:
-    """The run at a path, or the newest one below it that has a checkpoint; UserError where there is none."""
+def load(path: str | Path, say: Say = silent, *, trust: bool = False) -> Run:
+    """The run at a path, or the newest one below it that has a checkpoint.
+
+    Args:
+        path: the run's folder, or one that holds runs.
+        say: told what a person may want to know.
+        trust: import the code that the config of a run of another's names.
+
+    Raises:
+        UserError: there is no such run, or it is another's, is not to be trusted and its config names code.
+    """
     directory = run.find(path, run.untrained, verb="train", say=say)
-    return Run(directory, read_config(directory))
+    return Run(directory, read_config(directory, trust))
 
 
-def read_config(directory: RunDirectory) -> TrainConfig:
-    """A run's config, checked; UserError if its model is none of an agent."""
+def read_config(directory: RunDirectory, trust: bool = False) -> TrainConfig:
+    """A run's config, checked; UserError if its model is none of an agent, or it names code that is not trusted."""
     directory.require("train")
     config = build(agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
-    envs.find(config.env)
+    directory.check_trust(config.to_dict(), trust)
+    check_env_args(config.env, config.env_args)
     return config
 
 

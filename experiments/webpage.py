@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlkit import __version__, envs
 from rlkit.errors import UserError
-from rlkit.files import whole_folder
+from rlkit.files import read_json, whole_folder
 from rlkit.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def _evaluation(run: Run, step: int) -> dict[str, Any] | None:
     from rlkit.curves import columns  # noqa: PLC0415 - with the rest
 
     try:
-        found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+        found = read_json(run.path / "evaluation.json")
         if found["step"] == step and not found.get("epsilon"):  # the page plays greedily
             return {"mean": float(found["mean"]), "episodes": int(found["episodes"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, UserError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         pass
     steps, means = columns(run.directory, "evaluations.csv", "mean")
     at = [float(mean) for known, mean in zip(steps, means, strict=True) if known == step]

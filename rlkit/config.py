@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from rlkit.errors import UserError, short, unknown
-from rlkit.files import home
+from rlkit.files import home, read_text
 
 Argument = str | int | float | bool | list[Any] | dict[str, Any]
 """An argument of an env, as TOML has it."""
@@ -267,7 +267,7 @@ def toml_value(text: str) -> object:
     """A text as a value of TOML, or the text itself where it is none."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # of a number with thousands of digits, and of brackets in brackets
         return text
 
 
@@ -347,13 +347,21 @@ def build(cls: type[C], *layers: tuple[str, Mapping[str, Any]]) -> C:
     return cls(**values)
 
 
+MOST_CONFIG = 2**20
+"""Bytes of a config file at most."""
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The names and values of a TOML file; UserError where it cannot be read."""
     try:
-        return tomllib.loads(home(path).read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(home(path), MOST_CONFIG))
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise UserError(f"config file {path} cannot be read: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"config file {error}") from None
+    except RecursionError:
+        raise UserError(f"config file {path} is nested too deeply") from None
+    except ValueError as error:
         raise UserError(f"config file {path} is not valid TOML: {error}") from None

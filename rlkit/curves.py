@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlkit.errors import UserError, unknown
+from rlkit.files import MOST_DATA, read_text
 from rlkit.intervals import interval
 from rlkit.metrics import FIT_EVALUATIONS, FIT_METRICS, METRICS
 from rlkit.run import ENDED, RunDirectory
@@ -202,13 +203,15 @@ def columns(run: RunDirectory, name: str, column: str) -> tuple[np.ndarray, np.n
     """The steps and values of one column of a run's file; a line that is half-written is left out."""
     path = run.path / name
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_text(path, MOST_DATA).splitlines(keepends=True)
         rows = csv.DictReader(line for line in lines if line.endswith("\n"))
         pairs = [(float(row["step"]), float(row[column])) for row in rows if row.get(column)]
         pairs = [pair for pair in pairs if math.isfinite(pair[1])]
+        if any(not 0 <= step < 2**63 for step, _ in pairs):
+            raise ValueError("a step is no whole number")
     except FileNotFoundError:
         pairs = []
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     steps, values = np.array(pairs, np.float64).reshape(-1, 2).T
     return steps, values

@@ -7,6 +7,7 @@ indices for greys: files that may have one of these, and formats that it does no
 from __future__ import annotations
 
 import io
+import math
 import struct
 from typing import NamedTuple
 
@@ -15,6 +16,15 @@ import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from rlkit.errors import UserError
+
+MOST_PIXELS = 2**27
+"""Of an image: 134 million, more than any camera's; decoded, they take 1.6 GB."""
+
+OVERSIZED = f"it has more than {MOST_PIXELS:,} pixels"
+"""The reason why an image is not decoded."""
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+"""That Pillow may take a file for."""
 
 OTHERS = (
     r"(?s)\C*Exif\x00\x00\C*"
@@ -40,7 +50,7 @@ class Header(NamedTuple):
 def header(path: str) -> Header | None:
     """The facts of a file; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             turn = _orientation(image)
             size = image.size[::-1] if turn > 4 else image.size
             return Header(size, turn != 1, image.has_transparency_data)
@@ -67,7 +77,8 @@ def pixels(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     asked = 3 if channels == 3 else 0  # a PNG of 16 bits is decoded to grey with all of them
 
     def by_tensorflow() -> tf.Tensor:
-        return tf.io.decode_image(encoded, channels=asked, dtype=tf.float32, expand_animations=False)
+        with tf.control_dependencies([_bounded(encoded)]):
+            return tf.io.decode_image(encoded, channels=asked, dtype=tf.float32, expand_animations=False)
 
     def by_pillow() -> tf.Tensor:
         shown = tf.numpy_function(_shown, [encoded], tf.uint8, stateful=False)
@@ -83,11 +94,25 @@ def pixels(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, channels])
 
 
+def _bounded(encoded: tf.Tensor) -> tf.Operation | None:
+    """An assertion on the size that the head of a JPEG, PNG or BMP tells, before its pixels are decoded."""
+    mark = tf.strings.substr(encoded, 0, 2)
+    sizes = [
+        (mark == b"\xff\xd8", lambda: tf.image.extract_jpeg_shape(encoded)[:2]),
+        (mark == b"\x89P", lambda: tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)),
+        (mark == b"BM", lambda: tf.io.decode_raw(tf.strings.substr(encoded, 18, 8), tf.int32)),
+    ]
+    size = tf.cast(tf.case(sizes, lambda: tf.zeros([2], tf.int32)), tf.int64)  # of all others there is no decoder here
+    return tf.debugging.Assert(tf.abs(tf.reduce_prod(size)) <= MOST_PIXELS, [OVERSIZED])
+
+
 def _shown(encoded: bytes | np.ndarray) -> np.ndarray:
     """An image as Pillow shows it, [h, w, 3] uint8; ValueError, with one line, for one that cannot be decoded."""
     encoded = encoded if isinstance(encoded, bytes) else encoded.item()  # outside a graph it is an array of one object
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        if math.prod(image.size) > MOST_PIXELS:
+            raise UserError(OVERSIZED)
         turn = _orientation(image)
         if encoded[:2] != b"\xff\xd8":
             return _opaque(ImageOps.exif_transpose(image))
@@ -98,6 +123,8 @@ def _shown(encoded: bytes | np.ndarray) -> np.ndarray:
         raise ValueError(str(error.message)) from None
     except UserError as error:
         raise ValueError(str(error)) from None
+    except Image.DecompressionBombError:  # Pillow has a limit of its own, above this one
+        raise ValueError(OVERSIZED) from None
     except UnidentifiedImageError:
         raise ValueError("unknown image file format") from None
     except ERRORS as error:

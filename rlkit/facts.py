@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
+import typing
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rlkit.config import coerce
 from rlkit.data import Source
-from rlkit.errors import UserError
+from rlkit.errors import UserError, short
 from rlkit.fit_config import FitConfig, MobileNetConfig
 from rlkit.seeding import Purpose, generator
 
 Say = Callable[[str], None]
 Pair = tuple[np.ndarray, np.ndarray]
 """Inputs and targets, row by row."""
+
+
+MOST_INPUTS = 2**28
+"""Numbers of one input at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +70,30 @@ class Facts:
 
     @classmethod
     def from_json(cls, text: str) -> Facts:
-        """The inverse of `to_json`; ValueError, TypeError or KeyError for anything else."""
-        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in json.loads(text).items()}
-        return cls(**values)
+        """The inverse of `to_json`; UserError, ValueError, TypeError or RecursionError for anything else."""
+        values, hints = json.loads(text), typing.get_type_hints(cls)
+        if not isinstance(values, dict) or (odd := [name for name in values if name not in hints]):
+            raise ValueError(f"{short(values if not isinstance(values, dict) else odd[0])} is no fact")
+        facts = cls(**{name: coerce(name, value, hints[name]) for name, value in values.items()})
+        facts._check()
+        return facts
+
+    def _check(self) -> None:
+        """ValueError where the facts of a file do not fit each other."""
+        columns = self.shape[0] if self.shape else 0
+        numbers = (*self.mean, *self.deviation, self.target_mean, self.target_deviation)
+        right = {
+            "shape": 0 < len(self.shape) <= 3 and min(self.shape) > 0 and math.prod(self.shape) <= MOST_INPUTS,
+            "train": self.train > 0,
+            "held_out": self.held_out >= 0,
+            "mean": len(self.mean) in (0, columns) and len(self.mean) == len(self.deviation),
+            "target_mean": all(map(math.isfinite, numbers)),
+            "classes": bool(self.classes) == (self.kind == "classes"),
+            "vocabulary": bool(self.vocabulary) == (self.kind == "text"),
+        }
+        for name, fits in right.items():
+            if not fits:
+                raise ValueError(f"{name} is {short(getattr(self, name))}, which the other facts do not allow")
 
 
 class Data(NamedTuple):

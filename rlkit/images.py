@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import mimetypes
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Literal
@@ -15,8 +16,9 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from rlkit.decoding import header, pixels
+from rlkit.decoding import OVERSIZED, header, pixels
 from rlkit.errors import UserError
+from rlkit.files import MOST_DATA, check_file, read_bytes
 
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 """Of an image's file name, in small or capital letters."""
@@ -181,15 +183,17 @@ def _files(folder: Path) -> tuple[list[PurePath], list[PurePath]]:
     except OSError as error:
         raise UserError(f"image folder {folder} cannot be read: {error.filename}: {error.strerror}") from None
     images = {path for path in found if path.name.lower().endswith(ENDINGS)}
+    for path in images:
+        with suppress(OSError):  # a link to nothing is an image that cannot be read
+            check_file(folder / path)
     return sorted(images), sorted(path for path in found if path not in images)
 
 
 def _read_labels(file: Path, folder: Path, found: Sequence[PurePath]) -> dict[PurePath, str]:
     """The label of each image, in the file's order; UserError where the two do not match."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines)
-            rows = [(reader.line_num, row) for row in reader if row]
+        reader = csv.reader(io.StringIO(read_bytes(file, MOST_DATA).decode("utf-8-sig"), newline=""))
+        rows = [(reader.line_num, row) for row in reader if row]
     except OSError as error:
         raise UserError(f"label file {file} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -277,12 +281,16 @@ def _muted() -> Iterator[None]:
 def _reason(path: str) -> str:
     """Why an image cannot be decoded; "" if it can."""
     try:
-        pixels(tf.constant(Path(path).read_bytes()), 3)
+        pixels(tf.constant(read_bytes(Path(path), MOST_DATA)), 3)
+    except UserError as error:
+        return str(error)
     except OSError as error:
         return error.strerror or str(error)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         text = str(getattr(error, "message", error)).rpartition("}} ")[2].partition(" [Op:")[0].strip().rstrip(".")
-        if "jpeg::Uncompress" in text:
+        if OVERSIZED in str(error):
+            return OVERSIZED
+        if "jpeg::Uncompress" in text or text.startswith("Invalid JPEG"):
             return "invalid or truncated JPEG data"
         return (text[:1].lower() + text[1:]).replace(". ", ": ")
     return ""

@@ -6,7 +6,7 @@ Letters: S states, A actions, nnz outcomes (non-zero transition probabilities).
 from __future__ import annotations
 
 import math
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +14,8 @@ import gymnasium
 import numpy as np
 from scipy import sparse
 
-from rlkit import bellman, linear
-from rlkit.errors import UserError
+from rlkit import bellman, linear, npz
+from rlkit.errors import UserError, short
 from rlkit.files import home, whole
 
 FORMAT = 1
@@ -64,7 +64,7 @@ class FiniteMDP:
     ) -> None:
         self.indptr, self.indices, self.probabilities, columns = _csr(transitions)
         rows = len(self.indptr) - 1
-        rewards = np.ascontiguousarray(rewards, np.float64)
+        rewards = np.ascontiguousarray(_numbers("rewards", rewards), np.float64)
         self.states = _states(rewards, rows, columns, terminal)
         self.actions = rows // self.states
         self.terminal = _flags("terminal", terminal, self.states)
@@ -81,6 +81,7 @@ class FiniteMDP:
         shape = bellman.check(self.indptr, self.indices, self.probabilities, self.terminal, self.actions, rewards)
         if shape.bad < len(self.indptr) - 1:
             raise UserError(self._what_is_wrong(int(shape.bad), rewards))
+        self._check_terminal_rows()
         self.masked = shape.empty > 0
         self.deviation, self.longest, self.ordered = float(shape.deviation), int(shape.longest), shape.back == 0
         even = shape.shortest == shape.longest and not self.masked
@@ -96,6 +97,18 @@ class FiniteMDP:
             if len(none):
                 raise UserError(f"state {none[0]} has no action: each of its rows is empty, and it is not terminal")
             self.rewards = np.where(available, self.rewards, -np.inf)
+
+    def _check_terminal_rows(self) -> None:
+        """UserError where rows of terminal states, which count for nothing, would be read outside the arrays."""
+        if not self.terminal.any():
+            return
+        back = np.diff(self.indptr) < 0
+        if back.any():
+            raise UserError(f"state {int(back.argmax()) // self.actions}: its row of outcomes ends before it begins")
+        outside = (self.indices < 0) | (self.indices >= self.states)
+        if outside.any():
+            to = self.indices[outside][0]
+            raise UserError(f"a row of a terminal state leads to state {to}, expected 0 to {self.states - 1}")
 
     def _what_is_wrong(self, row: int, rewards: np.ndarray) -> str:
         state, action = divmod(row, self.actions)
@@ -279,35 +292,51 @@ class FiniteMDP:
             UserError: no such file, or not of this kind.
         """
         try:
-            with home(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+            found = npz.read(home(path))
         except FileNotFoundError:
             raise UserError(f"MDP file {path} does not exist") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no whole .npz file"
-            raise UserError(f"MDP file {path} cannot be read: {reason}") from None
+        except (OSError, UserError) as error:
+            raise UserError(f"MDP file {path} cannot be read: {getattr(error, 'strerror', error)}") from None
         missing = {"format", "indptr", "indices", "probabilities", "rewards", "gamma"} - found.keys()
         if missing:
             raise UserError(
                 f"MDP file {path} has no {', '.join(sorted(missing))}: it was not written by FiniteMDP.save"
             )
-        if int(found["format"]) > FORMAT:
-            raise UserError(f"MDP file {path} was written by a newer version: update rlkit")
-        rewards = found["rewards"]
-        return cls(
-            (found["indptr"], found["indices"], found["probabilities"]),
-            rewards,
-            gamma=float(found["gamma"]),
-            terminal=found.get("terminal"),
-            terminated=found.get("terminated"),
-            start=found.get("start"),
-            horizon=int(found["horizon"]) if "horizon" in found else None,
-        )
+        try:
+            if _number(found, "format") > FORMAT:
+                raise UserError("it was written by a newer version: update rlkit")
+            return cls(
+                (found["indptr"], found["indices"], found["probabilities"]),
+                found["rewards"],
+                gamma=_number(found, "gamma"),
+                terminal=found.get("terminal"),
+                terminated=found.get("terminated"),
+                start=found.get("start"),
+                horizon=int(_number(found, "horizon")) if "horizon" in found else None,
+            )
+        except UserError as error:
+            raise UserError(f"MDP file {path}: {error}") from None
 
     def __repr__(self) -> str:
         ends = f"horizon {self.horizon}" if self.horizon is not None else f"{int(self.terminal.sum())} terminal"
         size = f"{self.states} states, {self.actions} actions, {self.nnz} outcomes"
         return f"FiniteMDP({size}, gamma {self.gamma:g}, {ends})"
+
+
+def _number(arrays: Mapping[str, np.ndarray], name: str) -> float:
+    """A single finite number of a file."""
+    array = arrays[name]
+    if array.shape or array.dtype.kind not in "biuf" or not np.isfinite(array):
+        raise UserError(f"{name} is {short(array.tolist())}, expected a number")
+    return float(array)
+
+
+def _numbers(name: str, given: Any, kinds: str = "biuf") -> np.ndarray:  # noqa: ANN401 - an array-like
+    """An array-like as an array of numbers; UserError where it is one of another kind."""
+    array = np.asarray(given)
+    if array.dtype.kind not in kinds:
+        raise UserError(f"the {name} are of type {array.dtype}, expected {'numbers' if 'f' in kinds else 'integers'}")
+    return array
 
 
 def _csr(transitions: Transitions) -> tuple[np.ndarray, np.ndarray, np.ndarray, int | None]:
@@ -323,10 +352,15 @@ def _csr(transitions: Transitions) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
             f"the transitions are a {type(transitions).__name__}, expected a SciPy CSR array or its three arrays "
             "(FiniteMDP.from_dense takes [S, A, S])"
         )
+    data = _numbers("probabilities", data)
+    indptr, indices = _numbers("indptr", indptr, "iu"), _numbers("indices", indices, "iu" if indices.size else "iuf")
     if indptr.ndim != 1 or indices.ndim != 1 or data.shape != indices.shape or len(indptr) < 2:
         raise UserError("the transitions are not CSR: expected indptr [S A + 1], indices [nnz], probabilities [nnz]")
     if indptr[0] != 0 or indptr[-1] != len(indices):
         raise UserError(f"the transitions are not CSR: indptr ends at {indptr[-1]}, expected {len(indices)}")
+    for name, part, most in (("indptr", indptr, len(indices)), ("indices", indices, 2**31 - 1)):
+        if part.size and (part.min() < -(2**31) or part.max() > most):
+            raise UserError(f"the transitions are not CSR: {name} has {part.max()}, expected at most {most}")
     wide = len(indices) >= 2**31
     return (
         np.ascontiguousarray(indptr, np.int64 if wide else np.int32),
@@ -345,7 +379,7 @@ def _states(rewards: np.ndarray, rows: int, columns: int | None, terminal: Any) 
                 f"the rewards have the shape {rewards.shape}, expected S A = {rows} entries, as transitions"
             )
     elif rewards.ndim == 1:
-        states = int(columns or (len(terminal) if terminal is not None else 0))
+        states = int(columns or (np.size(terminal) if terminal is not None else 0))
         if not states:
             raise UserError("give terminal with the rewards of outcomes: its length says how many states there are")
     else:
@@ -358,7 +392,7 @@ def _states(rewards: np.ndarray, rows: int, columns: int | None, terminal: Any) 
 
 
 def _flags(name: str, given: Any, length: int) -> np.ndarray:  # noqa: ANN401 - an array-like
-    flags = np.zeros(length, np.bool_) if given is None else np.ascontiguousarray(given, np.bool_)
+    flags = np.zeros(length, np.bool_) if given is None else np.ascontiguousarray(_numbers(name, given), np.bool_)
     if flags.shape != (length,):
         raise UserError(f"{name} has the shape {flags.shape}, expected [{length}]")
     return flags
@@ -381,7 +415,7 @@ def _start(given: Any, states: int) -> np.ndarray:  # noqa: ANN401 - an array-li
         start = np.zeros(states)
         start[0] = 1.0
         return start
-    start = np.ascontiguousarray(given, np.float64)
+    start = np.ascontiguousarray(_numbers("start probabilities", given), np.float64)
     if start.shape != (states,):
         raise UserError(f"start has the shape {start.shape}, expected [{states}]")
     if not (start >= 0).all() or not math.isclose(start.sum(), 1.0, abs_tol=1e-8):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from rlkit.errors import WriteError
-from rlkit.files import reason, whole, write_whole
+from rlkit.files import opener, reason, whole, write_whole
 
 Row = Mapping[str, float | None]
 
@@ -59,7 +59,7 @@ class CsvFile:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(values)
         try:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
+            with open(self.path, "a", encoding="utf-8", newline="", opener=opener) as file:
                 file.write(line.getvalue())
         except OSError as error:
             raise WriteError(f"{self.path} cannot be written: {error.strerror}") from error

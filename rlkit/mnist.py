@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import math
 import sys
-import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from rlkit import npz
 from rlkit.errors import UserError
 from rlkit.facts import Data, Pair, Say, classified, in_order
+from rlkit.files import MOST_DATA, check_file
 from rlkit.fit_config import FitConfig
 
 DIGITS = tuple(map(str, range(10)))
@@ -44,12 +47,11 @@ def load(config: FitConfig, say: Say) -> Data:
 def _npz(path: Path) -> tuple[Pair, Pair | None]:
     """x_train, y_train and, where they are there, x_test and y_test of an .npz file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = npz.read(path)
     except FileNotFoundError:
         raise UserError(f"data file {path} does not exist") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"data file {path} cannot be read as .npz: {error}") from None
+    except (OSError, UserError) as error:
+        raise UserError(f"data file {path} cannot be read as .npz: {getattr(error, 'strerror', error)}") from None
     if not {"x_train", "y_train"} <= set(arrays):
         raise UserError(f"data file {path} has no x_train and y_train: it has {', '.join(sorted(arrays)) or 'nothing'}")
     pairs = [_digits_of(path, *(arrays.get(f"{part}_{name}") for part in "xy")) for name in ("train", "test")]
@@ -93,11 +95,14 @@ def _idx(folder: Path, name: str) -> np.ndarray | None:
         if not path.exists():
             continue
         try:
+            check_file(path)
             with opened(path, "rb") as file:
-                raw: bytes = file.read()
+                raw: bytes = file.read(MOST_DATA + 1)
+            if len(raw) > MOST_DATA:
+                raise ValueError(f"it unpacks to more than {MOST_DATA:,} bytes")
             axes = raw[3]
-            shape = tuple(np.frombuffer(raw, ">u4", axes, 4))
-            return np.frombuffer(raw, np.uint8, int(np.prod(shape)), 4 + 4 * axes).reshape(shape)
-        except (OSError, EOFError, ValueError, IndexError) as error:
+            shape = tuple(map(int, np.frombuffer(raw, ">u4", axes, 4)))
+            return np.frombuffer(raw, np.uint8, math.prod(shape), 4 + 4 * axes).reshape(shape)
+        except (OSError, EOFError, ValueError, IndexError, OverflowError, zlib.error, UserError) as error:
             raise UserError(f"data file {path} cannot be read: {error}") from None
     return None

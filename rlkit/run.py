@@ -7,6 +7,7 @@ import errno
 import fcntl
 import itertools
 import json
+import os
 import platform
 import shlex
 import shutil
@@ -22,10 +23,22 @@ from typing import Any
 
 import tomli_w
 
-from rlkit import __version__
+from rlkit import __version__, trust
 from rlkit.config import path_argument, read_toml
-from rlkit.errors import UserError, WriteError
-from rlkit.files import home, steps_in, write_whole
+from rlkit.errors import UserError, WriteError, short
+from rlkit.files import (
+    LEFT,
+    MOST_DATA,
+    PART,
+    check_folder,
+    home,
+    opener,
+    read_bytes,
+    read_json,
+    remove_parts,
+    steps_in,
+    write_whole,
+)
 
 NOUNS = {"train": ("agent", "env"), "fit": ("model", "data")}
 """For each verb that makes runs, what learns and what from, as run.json calls them."""
@@ -52,19 +65,14 @@ class RunDirectory:
         if info is None and not ((path / "run.json").is_file() and (path / "config.toml").is_file()):
             raise UserError(f"{path} is not a run: it has no run.json and config.toml")
         try:
-            self.info: dict[str, Any] = info or json.loads((path / "run.json").read_text(encoding="utf-8"))
-            made_by, maker = int(self.info["format"]), dict(self.info.get("versions") or {}).get("rlkit")
-            self.verb: str = self.info.get("verb", "train")
-            who, what = NOUNS[self.verb]
-            self.agent: str = self.info[who]
-            self.env = str(self.info.get(what))
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise UserError(f"{path / 'run.json'} cannot be read: {error}") from None
-        if made_by > FORMAT:
-            raise UserError(
-                f"run {path} was made by rlkit {maker}, "
-                f"with a layout newer than this version {__version__} reads: update rlkit"
-            )
+            self.info: dict[str, Any] = _read_info(path) if info is None else info
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{path / 'run.json'} cannot be read: {reason}") from None
+        self.verb: str = self.info.get("verb", "train")
+        who, what = NOUNS[self.verb]
+        self.agent: str = self.info[who]
+        self.env = str(self.info.get(what))
 
     def require(self, verb: str) -> None:
         """UserError if another verb made the run."""
@@ -87,8 +95,31 @@ class RunDirectory:
         return values
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Replace config.toml."""
+        """Replace config.toml, and seal what code it names."""
         replace_text(self.path / "config.toml", tomli_w.dumps({NOUNS[self.verb][0]: self.agent, **config}))
+        if named := trust.naming(config):
+            self.update(seal=trust.seal("run", named))
+
+    def check_trust(self, config: Mapping[str, Any], trusted: bool) -> None:
+        """Refuse a config that names code where no seal says that this user made the run, or trusts it.
+
+        Args:
+            config: of the run.
+            trusted: take it all the same, and put a seal on it.
+
+        Raises:
+            UserError: the run has no seal of this user's, and is not to be trusted.
+        """
+        named = trust.naming(config)
+        if named is None or trust.sealed(self.info.get("seal"), "run", named):
+            return
+        if not trusted:
+            raise UserError(
+                f"run {self.path} was not made here, and its config names code to import, env = {short(named[0])}: "
+                "give --trust (in Python trust=True) where you trust the run and that code"
+            )
+        with suppress(OSError):
+            self.update(seal=trust.seal("run", named))
 
     def update(self, **values: object) -> None:
         """Change entries of run.json."""
@@ -159,25 +190,35 @@ class RunDirectory:
 
     @property
     def status(self) -> str:
-        """How training ended: finished, solved, interrupted, failed, killed; or running."""
+        """How training ended: finished, solved, interrupted, failed, killed; or running. Only reads."""
         told = str(self.info["status"])
-        if told != "running":
-            return told
+        return "killed" if told == "running" and not self._held() else told
+
+    def _held(self) -> bool:
+        """Whether a process holds the run."""
         try:
-            with self.lock():
-                return "killed"
-        except UserError:
-            return told
+            file = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which a file that is open to read can be given anywhere
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+        return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Hold the run for this process, and remove what killed ones have left of files.
 
         Raises:
-            UserError: another process holds it, or it cannot be written to.
+            UserError: another process holds it, it cannot be written to, or something in it is neither a file nor a
+                folder.
         """
         try:
-            file = (self.path / "lock").open("w")
+            self.check_files()
+            file = open(self.path / "lock", "a", opener=opener)  # noqa: SIM115 - its errors alone are told so
         except OSError as error:
             raise UserError(f"run {self.path} cannot be written to: {error.strerror}") from None
         with file:
@@ -185,7 +226,76 @@ class RunDirectory:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UserError(f"run {self.path} is in use by another process") from None
+            for folder in (self.path, self.checkpoints, self.checkpoints / "best"):
+                remove_parts(folder, seconds=YOUNG)
             yield
+
+    def check_files(self) -> None:
+        """UserError where something in the run is neither a file nor a folder: no link in it is followed."""
+        check_folder(self.path)
+
+
+INFO: dict[str, type] = {
+    "status": str,
+    "created": str,
+    "step": int,
+    "seed": int,
+    "seconds": float,
+    "versions": dict,
+    "threads": int,
+    "onednn": bool,
+}
+"""Types of what is read of run.json."""
+
+MISSING = {"step": 0, "seed": 0, "seconds": 0.0}
+"""Entries of a run.json that has none of them, as one that was written by hand."""
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """The entries of a run's run.json, checked.
+
+    Raises:
+        ValueError: they are not those of a run.
+        UserError: they are of a later layout.
+        OSError: the file cannot be opened.
+    """
+    file = path / "run.json"
+    try:
+        info = read_json(file)
+    except UserError as error:
+        raise ValueError(str(error).removeprefix(f"{file} ")) from None
+    if not isinstance(info, dict):
+        raise ValueError(f"it is {short(info)}, expected a table")
+    versions = info.get("versions")
+    if isinstance(made_by := info.get("format"), int) and made_by > FORMAT:
+        maker = versions.get("rlkit") if isinstance(versions, dict) else None
+        raise UserError(
+            f"run {path} was made by rlkit {maker}, "
+            f"with a layout newer than this version {__version__} reads: update rlkit"
+        )
+    info = {**MISSING, **info}
+    verb = info.get("verb", "train")
+    if not isinstance(verb, str) or verb not in NOUNS:
+        raise ValueError(f"verb is {short(verb)}, expected {' or '.join(NOUNS)}")
+    who, what = NOUNS[verb]
+    for name, kind in {"format": int, who: str, what: str, **INFO}.items():
+        value = info.get(name)
+        if value is None and name not in ("format", who, "status"):
+            continue
+        right = isinstance(value, int | float if kind is float else kind) and (kind is bool or value is not True)
+        if not (right and (not isinstance(value, str) or value.isprintable()) and _is_sound(value)):
+            raise ValueError(f"{name} is {short(value)}, expected {WORDS[kind]}")
+    return info
+
+
+WORDS = {str: "a line of text", int: "a whole number", float: "a number", dict: "a table", bool: "true or false"}
+
+
+def _is_sound(value: object) -> bool:
+    """Whether a number is none below 0, infinite or beyond 64 bits; and a table one of texts."""
+    if isinstance(value, dict):
+        return all(isinstance(item, str) and item.isprintable() for item in value.values())
+    return not isinstance(value, int | float) or 0 <= value < 2**63
 
 
 @contextmanager
@@ -295,11 +405,8 @@ def preparing(root: Path, agent: str, env: str, seed: int, verb: str = "train") 
 ENDED = ("finished", "solved", "stopped")
 """Statuses of runs that have come to their end."""
 
-PART = ".part"
-"""Ending of a hidden folder in which a run is prepared."""
-
-LEFT = 60.0
-"""Seconds after which such a folder that no process holds is nobody's."""
+YOUNG = 1.0
+"""Seconds after which a file's part in a run that this process holds is nobody's; one of an evaluation may be."""
 
 
 def _hidden(parent: Path, name: str) -> Path:
@@ -320,6 +427,8 @@ def _hidden(parent: Path, name: str) -> Path:
 def _remove_leftovers(parent: Path) -> None:
     """Remove what killed processes were preparing."""
     for folder in parent.glob(f".*{PART}"):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
         with suppress(OSError, UserError):
             if time.time() - folder.stat().st_mtime > LEFT:
                 with RunDirectory(folder, {"format": FORMAT, "agent": "", "env": ""}).lock():
@@ -339,7 +448,7 @@ def untrained(run: RunDirectory) -> str | None:
 def unmeasured(run: RunDirectory) -> str | None:
     """Why a run has nothing to plot; None if it has."""
     files = [run.path / name for name in ("metrics.csv", "evaluations.csv")]
-    rows = any(file.read_bytes().count(b"\n") > 1 for file in files if file.is_file())
+    rows = any(read_bytes(file, MOST_DATA).count(b"\n") > 1 for file in files if file.is_file())
     return None if rows else "it has no row of metrics yet"
 
 
@@ -370,7 +479,9 @@ def find(
         below = runs_below(path)[::-1]
         if below:
             return _newest(path, below, unfit, verb, say)
-    return RunDirectory(path)
+    found = RunDirectory(path)
+    found.check_files()
+    return found
 
 
 def _newest(
@@ -391,6 +502,7 @@ def _newest(
             if say:
                 for text in passed:
                     say(text)
+            run.check_files()
             return run
         passed.append(f"the newer run {run.path} is passed over: {why}")
     if verb is not None:
@@ -402,16 +514,22 @@ SAID = 3
 """Most runs passed over that are named."""
 
 
-def runs_below(root: Path) -> list[RunDirectory]:
-    """Every run under a folder, the oldest first."""
+def runs_below(root: Path, broken: Callable[[Path, str], None] | None = None) -> list[RunDirectory]:
+    """Every run under a folder, the oldest first.
+
+    Args:
+        root: the folder.
+        broken: told of each folder with a run.json that is no run, and why.
+    """
     found = []
-    for file in root.rglob("run.json"):
+    for file in sorted(root.rglob("run.json")):
         if file.parent.name.startswith(".") and file.parent.name.endswith(PART):
             continue  # not a run yet
         try:
             found.append(RunDirectory(file.parent))
-        except UserError:
-            continue
+        except UserError as error:
+            if broken:
+                broken(file.parent, str(error))
     return sorted(found, key=lambda run: (str(run.info.get("created")), len(run.path.name), str(run.path)))
 
 

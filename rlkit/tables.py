@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rlkit.errors import UserError, unknown
+from rlkit.files import MOST_DATA, read_bytes
 
 Task = Literal["auto", "classification", "regression"]
 
@@ -123,7 +124,7 @@ def decoded(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is of another encoding; the line is named.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, MOST_DATA)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     try:

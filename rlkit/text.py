@@ -14,6 +14,7 @@ import tensorflow as tf
 from rlkit.data import Source
 from rlkit.errors import UserError
 from rlkit.exploration import draws, fraction
+from rlkit.files import MOST_DATA, read_bytes
 from rlkit.seeding import Purpose
 
 
@@ -24,7 +25,7 @@ def read_text(path: Path) -> str:
         UserError: there is no such file, it is empty, or it is no UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path, MOST_DATA).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise UserError(f"text file {path} does not exist") from None
     except UnicodeDecodeError as error:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.errors import UserError
-from rlkit.tfrecord_schema import Compression, Feature, Schema
+from rlkit.tfrecord_schema import MOST_RECORD, Compression, Feature, Schema, outsized
 
 ENDING = ".tfrecord"
 SCHEMA_ENDING = ".schema.json"
@@ -202,14 +202,14 @@ def first_damage(records: Records) -> Damage | None:
 def _damage(records: Records, file: Path, size: int) -> Damage | None:
     """The first damaged record of one file that should hold `size`."""
     try:
-        file.open("rb").close()
+        long = outsized(file, records.schema.compression)
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
 
     def longer(count: tf.Tensor, element: tuple[tf.Tensor, dict[str, tf.Tensor]]) -> tf.Tensor:
         return tf.where(element[0] == count, count + 1, count)  # only while no record is left out
 
-    rows = _open(os.fsencode(file), records.schema.compression)
+    rows = _open(os.fsencode(file), records.schema.compression).take(-1 if long is None else long - 1)
     parsed = rows.enumerate().map(lambda index, row: (index, records.parse(row)), tf.data.AUTOTUNE)
     good = int(parsed.ignore_errors().reduce(np.int64(0), longer))
     if good > size:
@@ -221,6 +221,8 @@ def _damage(records: Records, file: Path, size: int) -> Damage | None:
         return Damage(file, good + 1, _reason(str(error.message), good))
     except tf.errors.InvalidArgumentError as error:
         return Damage(file, good + 1, f"not as the schema says: {_short(str(error.message))}")
+    if long == good + 1:
+        return Damage(file, long, f"it is to have more than {MOST_RECORD:,} bytes")
     return Damage(file, good + 1, "truncated") if good < size else None
 
 

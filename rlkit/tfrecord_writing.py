@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -14,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlkit import npz
 from rlkit.errors import UserError
-from rlkit.files import check_output, whole, write_whole
+from rlkit.files import MOST_DATA, check_output, read_bytes, whole, write_whole
 from rlkit.images import ImageFolder, OnError, image_folder, usable
 from rlkit.tfrecord import ENDING, SCHEMA_ENDING, Records, open_records, shard_names
 from rlkit.tfrecord_schema import TYPES, Compression, Feature, Schema
@@ -75,7 +74,7 @@ def from_images(images: ImageFolder, folder: Path) -> Source:
     def record(index: int) -> dict[str, bytes | np.ndarray]:
         path = Path(images.paths[index])
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, MOST_DATA)
         except OSError as error:
             raise UserError(f"image {path} cannot be read: {error.strerror}") from None
         name = os.fsencode(path.relative_to(folder).as_posix())
@@ -118,18 +117,12 @@ def _feature(array: np.ndarray) -> Feature:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; UserError if it is none."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise UserError("this is no .npz file")
-        with np.load(path) as file:
-            arrays = dict(file.items())
+        return npz.read(path)
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"its arrays cannot be read: {error}") from None
-    other = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if other:
-        raise UserError(f"it holds {other[0]!r}, which is no array")
-    return arrays
+    except UserError as error:
+        what = "" if str(error).startswith(("this", "it holds")) else "its arrays cannot be read: "
+        raise UserError(f"{what}{error}") from None
 
 
 class Targets(NamedTuple):

@@ -138,6 +138,8 @@ def make_vector(
     Raises:
         UserError: native asked for and the env has none, or the env refuses its arguments or cannot be made.
     """
+    if "render_mode" in env_args:  # a window needs a display, and without one it may end the process
+        raise UserError(f"{name_of(env)} takes no argument 'render_mode' here: rlkit render shows an env")
     arguments: dict[str, Any] = dict(env_args)
     name, own = name_of(env), spec_of(env).vector_entry_point
     if vectorization == "auto":

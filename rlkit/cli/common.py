@@ -189,6 +189,12 @@ def run_argument(command: F) -> F:
     return click.argument("run", type=PATH)(command)
 
 
+def trust_option(command: F) -> F:
+    """The --trust flag."""
+    text = "Import the code that this run's config names though it was not made here; asked for once."
+    return click.option("--trust", is_flag=True, help=text)(command)
+
+
 def json_option(command: F) -> F:
     """The --json flag."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)

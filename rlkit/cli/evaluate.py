@@ -15,6 +15,7 @@ from rlkit.cli.common import (
     run_argument,
     runtime_option,
     say,
+    trust_option,
 )
 from rlkit.loading import loading
 
@@ -29,8 +30,18 @@ EPSILON = FieldType("--epsilon", float, {"low": 0, "high": 1, "above": None})
 )
 @checkpoint_options
 @runtime_option
+@trust_option
 @json_option
-def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: int, runtime: str, as_json: bool) -> None:
+def evaluate(  # noqa: PLR0913 - the options
+    run: Path,
+    episodes: int,
+    epsilon: float,
+    checkpoint: str,
+    seed: int,
+    runtime: str,
+    trust: bool,
+    as_json: bool,
+) -> None:
     """Play greedy episodes with a run's agent, or try a supervised run's model on the data held out."""
     from rlkit.run import ENDED, find, untrained
 
@@ -43,7 +54,7 @@ def evaluate(run: Path, episodes: int, epsilon: float, checkpoint: str, seed: in
         return
     with loading():
         from rlkit.experiments.training import load
-    loaded = load(directory.path)
+    loaded = load(directory.path, trust=trust)
     result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon, say)
     if as_json:
         print_json({**state, **result.to_dict()})

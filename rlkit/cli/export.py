@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlkit.cli.common import PATH, Name, checkpoint_option, json_option, print_json, run_argument, say
+from rlkit.cli.common import PATH, Name, checkpoint_option, json_option, print_json, run_argument, say, trust_option
 from rlkit.export import FORMATS, QUANTIZATIONS
 from rlkit.loading import loading
 
@@ -25,9 +25,17 @@ from rlkit.loading import loading
 )
 @click.option("--converter-python", metavar="PYTHON", help="A Python with tensorflowjs, for tfjs.  [one made for it]")
 @checkpoint_option
+@trust_option
 @json_option
-def export(
-    run: Path, to: str, out: Path | None, quantize: str, converter_python: str | None, checkpoint: str, as_json: bool
+def export(  # noqa: PLR0913 - the options
+    run: Path,
+    to: str,
+    out: Path | None,
+    quantize: str,
+    converter_python: str | None,
+    checkpoint: str,
+    trust: bool,
+    as_json: bool,
 ) -> None:
     """Write a run's model for another runtime, load it there, and compare it with the live one.
 
@@ -39,7 +47,14 @@ def export(
     with loading():
         from rlkit.experiments.exporting import export_run as write
     written = write(
-        directory.path, to, checkpoint=checkpoint, out=out, quantize=quantize, converter=converter_python, say=say
+        directory.path,
+        to,
+        checkpoint=checkpoint,
+        out=out,
+        quantize=quantize,
+        converter=converter_python,
+        trust=trust,
+        say=say,
     )
     if as_json:
         print_json({"path": str(written.path), **written.report})

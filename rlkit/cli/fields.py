@@ -66,7 +66,7 @@ class Nouns(Help):
             if flag in ("--resume", "--steps"):
                 if not equals:
                     next(words, None)
-            elif word in nouns or (flag.startswith("--") and flag not in ("--json", "--")):
+            elif word in nouns or (flag.startswith("--") and flag not in ("--json", "--trust", "--")):
                 others.append(flag)
         if others:
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -59,8 +60,13 @@ def entries(values: object) -> list[tuple[str, str]]:
         return [(f"{k:<{width}}  ", ", ".join(v) if isinstance(v, list) else str(v)) for k, v in values.items()]
     if isinstance(values, list):
         runs = [v for v in values if isinstance(v, dict)]
-        return [(f"{v['run']}  ", f"{v['status']} at step {v['step']:,}") for v in runs] or [(v, "") for v in values]
+        return [(f"{v['run']}  ", run_text(v)) for v in runs] or [(v, "") for v in values]
     return []
+
+
+def run_text(run: Mapping[str, object]) -> str:
+    """A run's status, and how far it came or why it cannot be read."""
+    return f"broken: {run['why']}" if run["status"] == "broken" else f"{run['status']} at step {run['step']:,}"
 
 
 def wrapped(key: str, text: str, indent: str) -> str:

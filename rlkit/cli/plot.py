@@ -33,6 +33,9 @@ def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every
         some = [name for name in curves.MAIN if any(len(curves.curve(r, x, name).x) for r in found)]
         y = some[0] if some else "evaluation"
     if path is None:
-        path = found[0].path / "plots" / f"{y}.png" if len(found) == 1 else Path(f"{y}.png")
+        path = Path(f"{y}.png")
+        if len(found) == 1:
+            found[0].check_files()
+            path = found[0].path / "plots" / path
     plotting.learning_curves(found, path, x=x, y=y, say=say, returns=possible_returns)
     click.echo(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import PATH, checkpoint_options, count, run_argument, runtime_option, say
+from rlkit.cli.common import PATH, checkpoint_options, count, run_argument, runtime_option, say, trust_option
 from rlkit.errors import UserError
 from rlkit.loading import loading
 
@@ -22,6 +22,7 @@ from rlkit.loading import loading
 @click.option("--values", is_flag=True, help="Draw what the agent sees and its value of each action beside the screen.")
 @checkpoint_options
 @runtime_option
+@trust_option
 def render(  # noqa: PLR0913 - the options
     run: Path,
     path: Path | None,
@@ -32,6 +33,7 @@ def render(  # noqa: PLR0913 - the options
     checkpoint: str,
     seed: int,
     runtime: str,
+    trust: bool,
 ) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
     from rlkit import envs, rendering
@@ -44,7 +46,7 @@ def render(  # noqa: PLR0913 - the options
     rendering.check(path, human=human)
     with loading():
         from rlkit.experiments.training import load
-    loaded = load(directory.path)
+    loaded = load(directory.path, trust=trust)
     policy, step = loaded.policy(1, checkpoint, runtime)
     view = rendering.View(max_steps=max_steps, values=loaded.values(checkpoint) if values else None)
     shown = (policy, envs.find(loaded.config.env), loaded.config.env_args)

@@ -72,14 +72,25 @@ class Label(click.ParamType):  # type: ignore[type-arg] # generic only in the ne
 @click.option(
     "--max-body", default=16, show_default=True, type=count("--max-body"), metavar="MB", help="Megabytes of a request."
 )
+@click.option(
+    "--allow-op",
+    "operations",
+    multiple=True,
+    metavar="NAME",
+    help="Take graphs with this TensorFlow operation too, such as ReadFile; may be repeated.",
+)
+@click.option("--trust", is_flag=True, help="Serve a run with a SavedModel that was not made here; asked for once.")
 @click.option("--allow-nan", "nan", is_flag=True, help="Take NaN and Infinity in JSON, as TensorFlow Serving does.")
-def serve(path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: int, **how: Any) -> None:  # noqa: ANN401 - click's
+def serve(
+    path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: int, trust: bool, **how: Any  # noqa: ANN401 - click's
+) -> None:  # fmt: skip
     """Serve RUN or EXPORT by the TensorFlow Serving protocol.
 
     EXPORT is a folder of versions, sub-folders whose names are numbers, or one SavedModel. A run whose best agent or
     model is not exported yet is exported first. A new version in the folder is served as soon as it is there whole.
     """
-    from rlkit.serving.folders import check_folder
+    from rlkit.serving.folders import check_folder, versions_in
+    from rlkit.trust import check_model
 
     missing = [module for module in NEEDS if find_spec(module) is None]
     if missing:
@@ -93,9 +104,10 @@ def serve(path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: 
         from rlkit.serving import server
     server.prepare()
     how["batch_timeout"] /= 1000
-    options = server.Options(
-        exported(run) if run else path, name, labels=dict(labels), limit=max_body * 1_000_000, **how
-    )
+    folder = exported(run, trust) if run else path
+    for version in versions_in(folder).values() if run else ():
+        check_model(version, trust)
+    options = server.Options(folder, name, labels=dict(labels), limit=max_body * 1_000_000, **how)
 
     def started(at: Addresses) -> None:
         host = f"[{at.host}]" if ":" in at.host else at.host
@@ -117,7 +129,7 @@ def run_at(path: Path) -> RunDirectory | None:
     return find(path, untrained, say=say)
 
 
-def exported(run: RunDirectory) -> Path:
+def exported(run: RunDirectory, trust: bool = False) -> Path:
     """The folder of a run's SavedModels, with its best agent's or model's among them."""
     from rlkit.files import steps_in
     from rlkit.serving.folders import listing
@@ -129,4 +141,4 @@ def exported(run: RunDirectory) -> Path:
     say(f"exporting {run.path}")
     with loading():
         from rlkit.experiments.exporting import export_run
-    return export_run(run.path, "savedmodel", say=say).path
+    return export_run(run.path, "savedmodel", trust=trust, say=say).path

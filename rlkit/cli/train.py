@@ -14,6 +14,7 @@ from rlkit.cli.common import (
     env_options,
     print_json,
     say,
+    trust_option,
     words,
 )
 from rlkit.cli.fields import (
@@ -76,16 +77,19 @@ class Agents(Nouns):
 
 @click.group(cls=Agents, invoke_without_command=True, epilog="Each agent has its own flags: rlkit train dqn --help")
 @resume_options
+@trust_option
 @click.pass_context
-def train(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool) -> None:
+def train(ctx: click.Context, path: Path | None, steps: int | None, trust: bool, as_json: bool) -> None:
     """Train an agent on an env, or continue a run."""
     assert isinstance(ctx.command, Agents)
+    if trust and path is None:
+        raise UserError("--trust is for a run that was not made here: give it with --resume RUN")
     if not ctx.command.resumes(ctx, path, steps, as_json):
         return
     assert path is not None
     with loading():
         from rlkit.experiments.training import resume
-    conclude([resume(path, steps=steps, say=say, progress="")], {}, as_json)
+    conclude([resume(path, steps=steps, trust=trust, say=say, progress="")], {}, as_json)
 
 
 def agent_command(agent: str, env: str | None) -> click.Command:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import checkpoint_option, count, run_argument, say
+from rlkit.cli.common import checkpoint_option, count, run_argument, say, trust_option
 from rlkit.loading import loading
 
 
@@ -16,7 +16,8 @@ from rlkit.loading import loading
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=count("--port", 0), help="0 for any that is free.")
 @checkpoint_option
-def web(run: Path, host: str, port: int, checkpoint: str) -> None:
+@trust_option
+def web(run: Path, host: str, port: int, checkpoint: str, trust: bool) -> None:
     """Serve a page in which a run's agent plays CartPole-v1 or the number triangle, until Ctrl-C.
 
     Env and agent run in the browser. `rlkit export RUN --to web` writes the same page for any web server.
@@ -32,5 +33,5 @@ def web(run: Path, host: str, port: int, checkpoint: str) -> None:
     ):
         with loading():
             from rlkit.experiments.training import load
-        webpage.build(load(directory.path), server.folder, checkpoint)
+        webpage.build(load(directory.path, trust=trust), server.folder, checkpoint)
         server.serve(lambda: click.echo(f"{server.address}  Ctrl-C stops"))

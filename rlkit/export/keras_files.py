@@ -30,7 +30,7 @@ def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
 
 def loaded(path: Path, portable: Portable) -> Runtime:
     """A file of Keras' with the outputs that a policy or a classifier adds to its model's."""
-    function = replace(portable, model=keras.saving.load_model(path, compile=False)).function()
+    function = replace(portable, model=keras.saving.load_model(path, compile=False, safe_mode=True)).function()
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
         given = [tf.constant(inputs[name], spec.dtype) for name, spec in portable.inputs.items()]

@@ -85,7 +85,7 @@ def inspect(content: bytes) -> None:
 def opened(folder: Path, portable: Portable) -> Iterator[Runtime]:
     """By LiteRT's interpreter, a row at a time."""
     del portable
-    runtime = LiteRT(folder / FILE)
+    runtime = LiteRT(folder / FILE, own=True)
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
         rows = [runtime({name: value[i : i + 1] for name, value in inputs.items()}) for i in range(_length(inputs))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from rlkit.serving.errors import Code, ServingError, invalid, told
 from rlkit.serving.folders import Listing, listing, versions_in
+from rlkit.serving.ops import check
 from rlkit.serving.signature import Signature
 
 Say = Callable[[str], None]
@@ -32,13 +33,15 @@ class Version:
     Args:
         number: its number.
         folder: its SavedModel.
+        operations: that its graphs may have besides `rlkit.serving.ops.ALLOWED`.
 
     Raises:
         Exception: whatever loading raises for a folder that is no whole SavedModel.
     """
 
-    def __init__(self, number: int, folder: Path) -> None:
+    def __init__(self, number: int, folder: Path, operations: Collection[str] = ()) -> None:
         self.number = number
+        check(folder, operations)
         self.definitions = _definitions(folder)
         self._module = tf.saved_model.load(str(folder))
         self.signatures = {
@@ -87,6 +90,7 @@ class Model:
         keep: how many of the newest versions are served.
         labels: names of versions, which are then served too.
         say: told what is loaded, unloaded, or cannot be.
+        operations: as of a `Version`.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Model:
     keep: int
     labels: Mapping[str, int]
     say: Say
+    operations: Collection[str] = ()
     loaded: dict[int, Version] = field(default_factory=dict)
     """Replaced as a whole, never changed: other threads read it."""
     status: dict[int, Status] = field(default_factory=dict)
@@ -170,7 +175,7 @@ class Model:
     def _load(self, number: int, folder: Path) -> bool:
         self.status[number] = Status("LOADING")
         try:
-            version = Version(number, folder)
+            version = Version(number, folder, self.operations)
         except Exception as error:  # a broken folder may raise anything and must not stop the server
             reason = told(error)
             self.status[number] = Status("END", reason.code, reason.message)

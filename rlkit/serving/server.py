@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,7 @@ class Options:
         poll: seconds between looks for new versions.
         limit: bytes that a request may have.
         nan: take NaN and Infinity in JSON.
+        operations: TensorFlow operations that graphs may have besides `rlkit.serving.ops.ALLOWED`.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Options:
     poll: float = 1.0
     limit: int = 16_000_000
     nan: bool = False
+    operations: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ async def serve(options: Options, say: Say, started: Callable[[Addresses, Stop],
     listener = bind(options.host, options.port)
     try:
         grpc_port = _bind_remote(remote, options)
-        model = Model(options.name, options.path, options.versions, options.labels, say)
+        model = Model(options.name, options.path, options.versions, options.labels, say, options.operations)
         await loop.run_in_executor(None, model.poll, False)
         if not model.loaded:
             raise UserError(f"no version in {options.path} can be loaded: {_reasons(model)}")
