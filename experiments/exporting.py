@@ -66,7 +66,7 @@ def export_run(  # noqa: PLR0913 - a choice each
         raise unknown("quantization", quantize, formats.QUANTIZATIONS)
     if quantize != "none" and to != "tflite":
         raise UserError(f"quantize is {quantize}, which is for tflite alone, not for {to}")
-    loaded = runs.load(run, trust=trust)
+    loaded = runs.load(run, say, trust=trust)
     folder = home(out) if out else loaded.path / "exports" / (to if quantize == "none" else f"{to}-{quantize}")
     settings = Settings(quantize, converter=converter, say=say)
     if to == "web":

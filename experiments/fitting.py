@@ -13,13 +13,15 @@ import keras
 import numpy as np
 
 from rlkit import datasets, devices, fit_config, models, run
-from rlkit.checkpoint import Checkpointer, check_room
+from rlkit.checkpoint import Checkpointer
 from rlkit.config import build, path_argument
 from rlkit.data import Pipeline, augmentation
 from rlkit.devices import configure, onednn, threads
+from rlkit.disk import check_room, room_for
 from rlkit.errors import FailedRunsError, UserError
 from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.fit_configuration import resolve
+from rlkit.experiments.resuming import check_unfinished, go_on, texts
 from rlkit.experiments.saying import Say, bar_label, labelled, silent
 from rlkit.facts import Data, Facts
 from rlkit.files import read_text
@@ -208,28 +210,31 @@ def resume(
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read; or its data
             are others than they were.
     """
-    label, before = bar_label(progress), load(path, say)
+    label, before = bar_label(progress), load(path, say, begun=True)
     config, directory = before.config, before.directory
     if steps is not None:
         config = config.replace(steps=steps)
-    ended = directory.info["status"] in ("solved", "stopped")
-    if directory.info["step"] >= config.steps or (steps is None and ended):
-        raise UserError(
-            f"run {directory.path} is {directory.status} at step {directory.info['step']}: give more --steps to go on"
-        )
+    check_unfinished(directory, config.steps, given=steps is not None)
     with configure(config):
         data = datasets.load(config, say)
         same(data.facts, before.facts, directory.path)
-        return _Session(config, data).train(directory, say, label, resuming=True)
+        return _Session(config, data).train(directory, say, label, resuming=not directory.prepared)
 
 
-def load(path: str | Path, say: Say = silent) -> FitRun:
-    """The supervised run at a path, or the newest below it that has a checkpoint; UserError where there is none."""
-    directory = run.find(path, run.untrained, verb="fit", say=say)
+def load(path: str | Path, say: Say = silent, *, begun: bool = False) -> FitRun:
+    """The supervised run at a path, or the newest below it that has a checkpoint; UserError where there is none.
+
+    Args:
+        path: of the run, or of a folder.
+        say: told what was passed over, and what is damaged.
+        begun: take one too that was killed before its first checkpoint.
+    """
+    directory = run.find(path, run.untrained, verb="fit", say=say, begun=begun)
     directory.require("fit")
-    config = build(fit_config.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
+    kind, file = fit_config.config_class(directory.agent), str(directory.path / "config.toml")
+    config = build(kind, (file, directory.config(say)))
     try:
-        facts = Facts.from_json(read_text(directory.path / FACTS))
+        facts = Facts.from_json(directory.kept(FACTS, say) or read_text(directory.path / FACTS))
     except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"{directory.path / FACTS} cannot be read: {error}") from None
     return FitRun(directory, config, facts)
@@ -275,18 +280,17 @@ class _Session:
         with contextlib.ExitStack() as stack:
             stack.enter_context(run.resumable([directory]))
             stack.enter_context(directory.lock())
+            if not resuming:
+                directory.running(threads=threads(), onednn=onednn())
+                directory.begin(c.to_dict())
             checkpointer = Checkpointer(directory.checkpoints, self.trainee, keep=c.keep_checkpoints)
-            check_room([directory.checkpoints], (c.keep_checkpoints + 1) * checkpointer.nbytes, "keep_checkpoints")
+            check_room([directory.checkpoints], room_for(c, checkpointer.nbytes), "keep_checkpoints")
             loop = FitLoop(self.trainee, self.pipeline, self.evaluate, checkpointer)
             if resuming:
-                if changed := directory.changed(threads=threads(), onednn=onednn()):
-                    say(f"{changed}: the run may not go on bit for bit")
-                loop.restore(say)
-                CsvObserver.cut(directory.path, loop.step)
-                directory.write_config(c.to_dict())
-                say(f"resumed at step {loop.step:,}")
-            directory.running(threads=threads(), onednn=onednn())
-            if not resuming:
+                go_on(loop, directory, c.to_dict(), say)
+                directory.running(threads=threads(), onednn=onednn())
+            else:
+                checkpointer.texts = texts(directory, c.to_dict())
                 loop.begin_run()
                 directory.settle(c.to_dict())
                 checkpointer.move(directory.checkpoints)

@@ -24,7 +24,9 @@ def load(path: str | Path, say: Say = silent, *, trust: bool = False) -> Run | F
         UserError: there is no such run, or it is another's, is not to be trusted and its config names code.
     """
     directory = run.find(path, run.untrained, say=say)
-    return fitting.load(directory.path) if directory.verb == "fit" else training.load(directory.path, trust=trust)
+    if directory.verb == "fit":
+        return fitting.load(directory.path, say)
+    return training.load(directory.path, say, trust=trust)
 
 
 def resume(path: str | Path, **options: Any) -> Run | FitRun:  # noqa: ANN401 - as those of either kind
@@ -37,7 +39,7 @@ def resume(path: str | Path, **options: Any) -> Run | FitRun:  # noqa: ANN401 - 
     Raises:
         UserError: the path is no run, the run is in use, finished, or has no checkpoint that can be read.
     """
-    directory = run.find(path, run.untrained, say=options.get("say", silent))
+    directory = run.find(path, run.untrained, say=options.get("say", silent), begun=True)
     if directory.verb == "fit":
         options.pop("trust", None)  # its config names no code
         return fitting.resume(directory.path, **options)

@@ -23,15 +23,17 @@ from rlkit.agents.dqn_config import DQNConfig
 from rlkit.agents.pqn_config import PQNConfig
 from rlkit.agents.q_agent import QAgent
 from rlkit.agents.tabular_config import TabularConfig
-from rlkit.checkpoint import Checkpointer, check_room
+from rlkit.checkpoint import Checkpointer
 from rlkit.compiled import CompiledLoop, Program, ReplayProgram, run_together
 from rlkit.config import ReplayConfig, RolloutConfig, TrainConfig, build, checked, path_argument
 from rlkit.devices import configure, fast_precision, onednn, settled, threads
+from rlkit.disk import check_room, room_for, size_text
 from rlkit.errors import FailedRunsError, UserError, WriteError
 from rlkit.evaluation import Evaluation, Policy, evaluate
 from rlkit.experiments.configuration import check_env_args, resolve
 from rlkit.experiments.ending import in_turn, recorded
 from rlkit.experiments.regret import Regret, model_of
+from rlkit.experiments.resuming import check_unfinished, go_on, texts
 from rlkit.experiments.saying import RangeWatch, Say, bar_label, labelled, silent
 from rlkit.frames import FrameReplay
 from rlkit.loop import AgentLoop, HostLoop, compile_policy
@@ -39,7 +41,7 @@ from rlkit.metrics import CsvObserver, ProgressObserver, Row, TensorBoardObserve
 from rlkit.networks import fitting_network
 from rlkit.profiling import Profiler
 from rlkit.recurrent_loop import RecurrentLoop
-from rlkit.replay import Replay, size_text
+from rlkit.replay import Replay
 from rlkit.rollout import RolloutLoop, RolloutProgram
 from rlkit.run import AnyRun, RunDirectory
 from rlkit.seeding import run_evaluation_seed
@@ -412,16 +414,13 @@ def resume(
         UserError: the path is no run, the run is in use, finished, has no checkpoint that can be read, or is another's,
             is not to be trusted and its config names code.
     """
-    directory = run.find(path, run.untrained, verb="train", say=say)
-    config = read_config(directory, trust)
+    directory = run.find(path, run.untrained, verb="train", say=say, begun=True)
+    config = read_config(directory, trust, say)
     if steps is not None:
         config = config.replace(steps=steps)
-    if directory.info["step"] >= config.steps or (steps is None and directory.info["status"] == "solved"):
-        raise UserError(
-            f"run {directory.path} is {directory.status} at step {directory.info['step']}: give more --steps to go on"
-        )
+    check_unfinished(directory, config.steps, given=steps is not None)
     with _Session(directory.agent, [config], say) as session:
-        (resumed,) = session.train([directory], progress=bar_label(progress), resuming=True)
+        (resumed,) = session.train([directory], progress=bar_label(progress), resuming=not directory.prepared)
     return resumed
 
 
@@ -437,13 +436,22 @@ def load(path: str | Path, say: Say = silent, *, trust: bool = False) -> Run:
         UserError: there is no such run, or it is another's, is not to be trusted and its config names code.
     """
     directory = run.find(path, run.untrained, verb="train", say=say)
-    return Run(directory, read_config(directory, trust))
+    return Run(directory, read_config(directory, trust, say))
 
 
-def read_config(directory: RunDirectory, trust: bool = False) -> TrainConfig:
-    """A run's config, checked; UserError if its model is none of an agent, or it names code that is not trusted."""
+def read_config(directory: RunDirectory, trust: bool = False, say: Say = silent) -> TrainConfig:
+    """A run's config, checked.
+
+    Args:
+        directory: of the run.
+        trust: import the code that it names, also where the run is another's.
+        say: told where the file is damaged.
+
+    Raises:
+        UserError: its model is none of an agent, or it names code that is not trusted.
+    """
     directory.require("train")
-    config = build(agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config()))
+    config = build(agents.config_class(directory.agent), (str(directory.path / "config.toml"), directory.config(say)))
     directory.check_trust(config.to_dict(), trust)
     check_env_args(config.env, config.env_args)
     return config
@@ -627,29 +635,32 @@ class _Session(contextlib.ExitStack):
             replays: of agents that have one.
         """
         c, each = self.config, " for each seed" if len(directories) > 1 else ""
-        disk = float((c.keep_checkpoints + 1) * agent)
+        disk = room_for(c, agent)
         if replays:
             held = replays[0].rows * c.num_envs
             self.say(f"replay: {held:,} transitions, {size_text(replays[0].nbytes)} of memory{each}")
             rows = min(held + c.keep_checkpoints * c.checkpoint_interval, c.steps)  # older ones are of no use to any
             disk += replays[0].nbytes * rows / held
+            disk += (c.keep_checkpoints + 1) * sum(array.nbytes for array in replays[0].state().values())
             self.say(f"checkpoints: up to {size_text(disk)} of disk{each}")
         fields = "buffer_size or keep_checkpoints" if replays else "keep_checkpoints"
         check_room([directory.checkpoints for directory in directories], disk, fields)
 
     def _begin(self, loops: Sequence[AgentLoop], directories: Sequence[RunDirectory], resuming: bool) -> None:
         """Put loops where they start, or go on; new runs take their places with a first checkpoint."""
-        for loop, directory, regret in zip(loops, directories, self.regrets, strict=True):
+        dicts = [config.to_dict() for config in self.configs]
+        for loop, directory, regret, config in zip(loops, directories, self.regrets, dicts, strict=True):
             loop.regret = regret
             loop.lent = self.lent
             if resuming:
-                self._resume(loop, directory)
-            directory.running(threads=threads(), onednn=onednn())
-            if not resuming:
+                go_on(loop, directory, config, self.say)
+                directory.running(threads=threads(), onednn=onednn())
+            else:
+                loop.checkpointer.texts = texts(directory, config)
                 loop.begin_run()
-        for loop, directory, config in zip(loops, directories, self.configs, strict=True):
+        for loop, directory, config in zip(loops, directories, dicts, strict=True):
             if not resuming:
-                directory.settle(config.to_dict())
+                directory.settle(config)
                 loop.checkpointer.move(directory.checkpoints)
             loop.observers = [CsvObserver(directory.path), TensorBoardObserver(directory.path)]
 
@@ -657,8 +668,11 @@ class _Session(contextlib.ExitStack):
         """Train in the runs' folders until they end one way or another."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(run.resumable(directories))
-            for directory in directories:
+            for directory, config in zip(directories, self.configs, strict=True):
                 stack.enter_context(directory.lock())
+                if not resuming:
+                    directory.running(threads=threads(), onednn=onednn())
+                    directory.begin(config.to_dict())
             loops = self._loops(directories)
             self._begin(loops, directories, resuming)
             if not resuming and not self.exact:
@@ -721,14 +735,6 @@ class _Session(contextlib.ExitStack):
             if isinstance(c, DQNConfig) and c.head == "c51":
                 say = labelled(self.say, f"seed {c.seed}: ") if len(loops) > 1 else self.say
                 loop.observers = [*loop.observers, RangeWatch(c.v_min, c.v_max, say)]
-
-    def _resume(self, loop: AgentLoop, directory: RunDirectory) -> None:
-        if changed := directory.changed(threads=threads(), onednn=onednn()):
-            self.say(f"{changed}: the run may not go on bit for bit")
-        loop.restore(self.say)
-        CsvObserver.cut(directory.path, loop.step)
-        directory.write_config(self.config.to_dict())
-        self.say(f"resumed at step {loop.step:,}")
 
     def _evaluator(self) -> Callable[[int], Evaluation] | None:
         c = self.config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from rlkit.checkpoint import Checkpointer
 from rlkit.config import Config
 from rlkit.errors import EnvError, UserError
 from rlkit.metrics import Observer
+from rlkit.signals import interrupt, stopping
 from rlkit.vector import Arrays
 
 
@@ -61,7 +61,7 @@ class Loop:
         """Steps of a cycle, which is always finished, at most."""
         self.seconds = 0.0
         self.best: float | None = None
-        self.saved_at = self.evaluated_at = -1
+        self.saved_at = -1
         self.profiler: RoundObserver | None = None
         self._clock_start = time.monotonic()
         self.interrupted = False
@@ -69,6 +69,10 @@ class Loop:
     def _cycle(self) -> bool:
         """Learn for some steps, none beyond `due`; whether there is anything left to do."""
         raise NotImplementedError
+
+    def _complete(self) -> bool:
+        """Whether all was learned before."""
+        return False
 
     def _row(self) -> dict[str, float | None]:
         """What was measured since the row before."""
@@ -105,12 +109,12 @@ class Loop:
             stack.enter_context(self.interruptible())
             stack.enter_context(closing_profile(self.profiler))
             self.begin_run()
-            going, status = True, None
+            going, status = not self._complete(), None
             try:
                 while going and status is None and self.step < self.config.steps:
                     before = self.step
                     going = self._cycle()
-                    status = self.attend(before)
+                    status = self.attend(before, going=going)
                 return self.finish(status or "finished")
             except EnvError as error:
                 raise self._stopped(error) from error
@@ -120,11 +124,19 @@ class Loop:
         if self.saved_at < 0:
             self.save()
 
-    def attend(self, before: int) -> str | None:
-        """What fell due since a step; how the run has ended, if it has."""
-        if self._due(self.config.log_interval, before):
+    def attend(self, before: int, *, going: bool = True) -> str | None:
+        """What fell due since a step; how the run has ended, if it has.
+
+        All that is written of a step comes before its checkpoint, which knows how far the files were.
+
+        Args:
+            before: the step.
+            going: whether there is anything left to do.
+        """
+        if self._due(self.config.log_interval, before) or not going:
             self._log()
-        if self._due(self.config.eval_interval, before) and (ended := self._evaluate_now()):
+        last = self.config.eval_interval > 0 and (not going or self.step >= self.config.steps) and not self.interrupted
+        if (last or self._due(self.config.eval_interval, before)) and (ended := self._evaluate()):
             return ended
         if self._due(self.config.checkpoint_interval, before):
             self.save()
@@ -139,19 +151,12 @@ class Loop:
         for observer in self.observers:
             observer.row(self.step, row, time.monotonic() - self._clock_start)
 
-    def _evaluate_now(self) -> str | None:
-        self.evaluated_at = self.step
-        return self._evaluate()
-
     def _evaluate(self) -> str | None:
         """Evaluate and keep the best; how the run ends by it, if it does."""
         raise NotImplementedError
 
     def finish(self, status: str) -> str:
-        """Evaluate what a finished run ends with, if that was not done yet, and save."""
-        unknown = self.config.eval_interval and self.evaluated_at != self.step
-        if status == "finished" and unknown and not self.interrupted:
-            status = self._evaluate_now() or status
+        """Save what a run ends with."""
         if self.saved_at != self.step:
             self.save()
         return status
@@ -196,25 +201,18 @@ class Loop:
         counters = json.loads(str(state["counters"]))
         self.step, self.episode = counters["step"], counters["episode"]
         self.seconds, self.best = counters["seconds"], counters["best"]
+        if self.checkpointer.best_lost:
+            self.best = self.checkpointer.best_score
         self._restore(counters, state, report)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the loop after the cycle in hand; the second one at once."""
+        """The first Ctrl-C, SIGTERM or SIGHUP ends the loop after the cycle in hand; the second one at once."""
 
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            del number, frame
+        def handle(number: int, frame: FrameType | None) -> None:
             if self.interrupted:
-                raise KeyboardInterrupt
+                interrupt(number, frame)
             self.interrupted = True
 
-        try:
-            previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: whoever runs it there handles signals
+        with stopping(handle):
             yield
-            return
-        try:
-            yield
-        finally:
-            for s, handler in previous.items():
-                signal.signal(s, handler)

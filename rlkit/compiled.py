@@ -82,6 +82,9 @@ class Carry(NamedTuple):
     """[N, ...]"""
     memory: tf.Tensor
     """What was seen and is kept: the replay, [R, N, D] float32."""
+    lost: tf.Tensor
+    """Rows of an env that no draw begins with, as a damaged file had them: from the first to the last and one; [2]
+    int64, zeros where there are none."""
     counts: tf.Tensor
     """Env steps, rounds of updates, and episodes that have ended, [3] int64."""
     returns: tf.Tensor
@@ -129,6 +132,7 @@ class Program:
             agent.state(),
             functional.begin(self.env, functional.env_draws(self.env, key, tf.constant(0, tf.int64), self.num_envs)),
             self.memory(),
+            tf.zeros([2], tf.int64),
             tf.zeros([3], tf.int64),
             tf.zeros([self.num_envs]),
             tf.zeros([3], tf.float64),
@@ -256,12 +260,12 @@ class ReplayProgram(Program):
         at = tf.cast((step // n - 1) % self.rows, tf.int32)
         carry = carry._replace(memory=xla.dynamic_update_slice(carry.memory, rows, tf.stack([at, 0, 0])))
         rounds = step // c.train_interval - (step - n) // c.train_interval
-        ready = (step >= c.learning_starts) & (step // n >= c.n_step)
+        ready = (step >= c.learning_starts) & (self._usable(step, carry.lost)[0] > 0)
         rounds = tf.where(ready, rounds, 0)
 
         def body(i: tf.Tensor, agent: State, measured: tf.Tensor, memory: tf.Tensor) -> tuple[Any, ...]:
             bits = draws(seed, Purpose.REPLAY, carry.counts[1] + i, [c.gradient_steps, c.batch_size])
-            batches = self._sample(memory, step, bits)  # [K, B, ...]
+            batches = self._sample(memory, step, carry.lost, bits)  # [K, B, ...]
             agent, metrics, _ = update_round(
                 self.agent,
                 agent,
@@ -279,14 +283,22 @@ class ReplayProgram(Program):
             agent=agent, memory=memory, measured=measured, counts=carry.counts + tf.stack([zero, rounds, zero])
         )
 
-    def _sample(self, memory: tf.Tensor, step: tf.Tensor, bits: tf.Tensor) -> Transition:
+    def _usable(self, step: tf.Tensor, lost: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """How many rows of each env a draw can begin with; those between them that were lost: the first, how many."""
+        written = step // self.num_envs  # by each env, all of which have written as many
+        oldest, end = tf.maximum(written - self.rows, 0), tf.maximum(written - (self.config.n_step - 1), 0)
+        first, last = (tf.minimum(tf.maximum(row, oldest), end) for row in (lost[0], lost[1]))
+        return end - oldest - (last - first), first, last - first
+
+    def _sample(self, memory: tf.Tensor, step: tf.Tensor, lost: tf.Tensor, bits: tf.Tensor) -> Transition:
         """The transitions that `Replay.sample` draws by the same bits, [K, B, ...]."""
         rows, n, horizon, gamma = self.rows, self.num_envs, self.config.n_step, self.config.gamma
         flat, written = tf.reshape(memory, [-1, self.layout.columns]), step // n
-        usable = tf.minimum(written, rows) - (horizon - 1)  # of each env, all of which have written as many rows
+        usable, gap, width = self._usable(step, lost)
         product = tf.cast(bits, tf.uint64) * tf.cast(usable * n, tf.uint64)
         position = tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.int64)
         column, row = position // usable, tf.maximum(written - rows, 0) + position % usable
+        row += tf.where(row >= gap, width, 0)
 
         def read(k: int) -> tf.Tensor:
             """The rows k steps later, [K, B, D]."""
@@ -317,6 +329,7 @@ class ReplayProgram(Program):
         fields = {name: tf.constant(values) for name, values in replay.fields.items()}
         outcome = Outcome(*(fields[name] for name in ("next_observation", "reward", "terminated", "truncated")))
         carry.memory.assign(self.layout.pack(fields["observation"], fields["action"], outcome))
+        carry.lost.assign(np.array(replay.gap()))
 
 
 class CompiledLoop(AgentLoop):

@@ -148,12 +148,15 @@ class FrameReplay(Replay):
         """The stacks that end with the rows after some, [..., F, ...]."""
         return self._seen(row + 1, column)
 
-    def load(self, segments: list[Arrays]) -> None:
+    def load(self, segments: list[Arrays]) -> int:
         """As any replay's."""
-        super().load(segments)
+        missing = super().load(segments)
         self._first_whole[:], self._first_open[:], self._before = 0, 0, None
         for e in range(self.num_envs):
             held = np.arange(max(self.written[e] - self.rows, 0), self.written[e])
             acted = held[self.fields["acted"][held % self.rows, e]]
+            for first, last in self._lost:
+                acted = acted[(acted < first[e]) | (acted >= last[e])]
             self._begin[: len(acted), e], self._begun[e] = acted, len(acted)
             self._fresh[e] = not len(held) or not self.fields["acted"][held[-1] % self.rows, e]
+        return missing

@@ -188,7 +188,7 @@ class AgentLoop(Loop):
             observer.evaluation(self.step, values, evaluation.returns)
         if better:
             self.best = score
-            self.checkpointer.keep_best(self.step)
+            self.checkpointer.keep_best(self.step, self.best)
         return "solved" if solved else None
 
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rlkit.digests import ROWS, Digest, Manifest, digest, fault, remove
+from rlkit.disk import with_room
 from rlkit.errors import WriteError
 from rlkit.files import opener, reason, whole, write_whole
 
@@ -62,19 +64,55 @@ class CsvFile:
             with open(self.path, "a", encoding="utf-8", newline="", opener=opener) as file:
                 file.write(line.getvalue())
         except OSError as error:
-            raise WriteError(f"{self.path} cannot be written: {error.strerror}") from error
+            why = with_room(reason(error), self.path.parent, len(line.getvalue()))
+            raise WriteError(f"{self.path} cannot be written: {why}") from error
 
     @staticmethod
-    def cut(path: Path, step: int) -> None:
-        """Drop the rows after a step, and a last line that was cut short: a resumed run writes them again."""
-        if not path.exists():
-            return
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if not lines or not lines[0].endswith("\n"):
-            path.unlink()
-            return
-        kept = lines[:1] + [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
-        write_whole(path, "".join(kept).encode())
+    def cut(path: Path, step: int, before: Digest | None = None) -> str | None:
+        """Drop the rows after a step's checkpoint, and a last line that was cut short: a resumed run writes them again.
+
+        Args:
+            path: the file.
+            step: of the checkpoint.
+            before: digest of the file when it was saved; None for one of a version of old.
+
+        Returns:
+            A sentence on rows that are lost; None where none is.
+        """
+        if before is not None and not before.size:
+            remove(path)
+            return None
+        if before is not None and fault(path, before, grows=True) is None:
+            if path.stat().st_size > before.size:
+                write_whole(path, path.read_bytes()[: before.size])
+            return None
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        whole_lines = [line for line in lines if line.endswith(b"\n")]
+        steps = [_step(line, whole_lines[0].count(b",")) for line in whole_lines[1:]]
+        kept = [line for at, line in zip(steps, whole_lines[1:], strict=True) if at is not None and at <= step]
+        if whole_lines and whole_lines[0].startswith(b"step,"):
+            write_whole(path, b"".join(whole_lines[:1] + kept))
+        else:
+            remove(path)
+            kept = []
+        if before is None:
+            unread = steps.count(None)
+            return f"{path.name} is damaged: {unread:,} of its rows are lost" if unread else None
+        rows = before.lines - 1
+        return (
+            f"{path.name} is damaged: {max(rows - len(kept), 0):,} of its {rows:,} rows are lost, others may be changed"
+        )
+
+
+def _step(line: bytes, commas: int) -> int | None:
+    """The step of a row; None for what is none."""
+    try:
+        first, *cells = line.decode("ascii").split(",")
+        for number in " ".join(cells).split():
+            float(number)
+        return int(first) if len(cells) == commas else None
+    except ValueError:
+        return None
 
 
 METRICS = (
@@ -114,10 +152,11 @@ class CsvObserver:
         self._timing = CsvFile(directory / "timing.csv", ("step", "seconds"))
 
     @staticmethod
-    def cut(directory: Path, step: int) -> None:
-        """Drop what was written after a step."""
-        for name in ("metrics.csv", "evaluations.csv", "timing.csv"):
-            CsvFile.cut(directory / name, step)
+    def cut(directory: Path, step: int, manifest: Manifest | None = None) -> list[str]:
+        """Drop what was written after a step's checkpoint, by its manifest if it has one; sentences on what is lost."""
+        none = digest(b"")
+        before = {name: manifest.rows.get(name, none) if manifest else None for name in ROWS}
+        return [lost for name in ROWS if (lost := CsvFile.cut(directory / name, step, before[name]))]
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         self._metrics.write([str(step), *(number(row.get(name)) for name in self._metrics.columns[1:])])
@@ -133,10 +172,11 @@ EVENTS = "events.out.tfevents"
 
 
 class TensorBoardObserver:
-    """The same numbers as TensorBoard events, in a file of their own for each process that trains the run.
+    """The same numbers as TensorBoard events, in a file of the process that trains the run.
 
-    At its first step, what earlier processes wrote of this and later steps is cut from their files, since a resumed run
-    writes it again; and a TensorBoard that has read it is told to drop it, by the mark of a restart.
+    At its first step, what earlier processes wrote of this and later steps is cut, since a resumed run writes it again,
+    and the rest put into one file, so that there are never more than two; and a TensorBoard that has read it is told to
+    drop it, by the mark of a restart.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -150,7 +190,10 @@ class TensorBoardObserver:
         self._scalar, self._histogram = scalar_pb, histogram_pb
         self._restart = SessionLog(status=SessionLog.START)
         self._path = directory / f"{EVENTS}.{time.time():.6f}.{os.getpid()}"
-        self._writer = tf.io.TFRecordWriter(str(self._path))
+        try:
+            self._writer = tf.io.TFRecordWriter(str(self._path))
+        except (tf.errors.OpError, OSError) as error:
+            raise WriteError(f"{self._path} cannot be written: {reason(error)}") from error
         self._begun = False
 
     def row(self, step: int, row: Row, seconds: float) -> None:
@@ -180,18 +223,26 @@ class TensorBoardObserver:
         self._begun = True
 
     def _cut(self, step: int) -> None:
-        """Drop from the files of earlier processes the numbers of a step and of those behind it."""
-        for path in self._path.parent.glob(f"{EVENTS}*"):
-            records, stale = [], 0
+        """Drop what earlier processes wrote of a step and of those behind it, and put the rest into one file."""
+        files = [
+            path
+            for path in sorted(self._path.parent.glob(f"{EVENTS}.*"))
+            if path.suffix[1:].isdigit() and path.is_file()
+        ]
+        files = [path for path in files if path != self._path]
+        records, read = dict[bytes, None](), 0
+        for path in files:
             with suppress(self._tf.errors.DataLossError):  # a last record that was cut short
                 for record in self._tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-                    event = self._event.FromString(record)
-                    stale += (late := event.step >= step and event.HasField("summary"))
-                    records += [] if late else [record]
-            if stale:
-                with whole(path) as beside, self._tf.io.TFRecordWriter(str(beside)) as writer:
-                    for record in records:
-                        writer.write(record)
+                    event, read = self._event.FromString(record), read + 1
+                    if event.step < step or not event.HasField("summary"):
+                        records[record] = None
+        if len(files) > 1 or read > len(records):
+            with whole(files[0]) as beside, self._tf.io.TFRecordWriter(str(beside)) as writer:
+                for record in records:
+                    writer.write(record)
+            for path in files[1:]:
+                path.unlink()
 
 
 SHOWN = ("episode_return", "epsilon", "accuracy", "loss")
@@ -236,11 +287,13 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
 
     def __exit__(self, *error: object) -> None:
         if self._bar:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(self._label + text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        with suppress(OSError):  # of a terminal that was closed: the run is saved all the same
+            self._console.print(self._label + text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         del seconds
@@ -269,7 +322,8 @@ class ProgressObserver(AbstractContextManager["ProgressObserver"]):
         if self._bar:
             while parts and len(said) > self._room():
                 said = "  ".join(parts := parts[:-1])
-            self._bar.update(self._task, completed=step, said=said)
+            with suppress(OSError):
+                self._bar.update(self._task, completed=step, said=said)
         elif left is not None and (time.monotonic() - self._told >= self._interval or step >= self._steps):
             self._told = time.monotonic()
             minutes, rest = divmod(round(left), 60)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import DTypeLike
 
 from rlkit.agent import Transition
+from rlkit.disk import size_text
 from rlkit.errors import UserError
 from rlkit.networks import observation_dtype
 from rlkit.priorities import Priorities, importance
@@ -79,6 +80,8 @@ class Replay:
         self._together = True  # every env has written as many rows
         self._cuts: list[np.ndarray] = []
         """Rows that each env had written at each cut, [N]."""
+        self._lost: list[tuple[np.ndarray, np.ndarray]] = []
+        """Where rows are missing after a `load`: each env's first and last and one that draws cannot begin with."""
 
     def _kept(self, space: gymnasium.Space[Any]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
         """Shape and dtype of each field of a row."""
@@ -142,9 +145,11 @@ class Replay:
         self._cuts.append(self.written.copy())
 
     def usable(self) -> np.ndarray:
-        """Rows of each env that a draw can begin with: all but the newest span - 1, [N] int64."""
+        """Rows of each env that a draw can begin with, [N] int64: all but the newest span - 1, and what was lost."""
         held = np.minimum(self.written, self.rows)
         usable: np.ndarray = np.maximum(held - (self.span - 1), 0)
+        if self._lost:
+            usable = usable - sum(last - first for first, last in self.lost())
         return usable
 
     def sample(self, bits: np.ndarray, importance_exponent: float | None = 1.0) -> Transition:
@@ -195,6 +200,9 @@ class Replay:
         """The rows at some positions among those that a draw can begin with, the oldest first."""
         oldest = np.maximum(self.written - self.rows, 0)  # [N]
         row: np.ndarray = oldest[column] + position
+        if self._lost:
+            for first, last in self.lost():
+                row = row + np.where(row >= first[column], (last - first)[column], 0)
         return row
 
     def _n_step(self, row: np.ndarray, column: np.ndarray) -> Transition:
@@ -239,6 +247,8 @@ class Replay:
         """Continue from a `state`, after the rows are back."""
         if self.priorities:
             self.priorities.restore(state["priorities"])
+            for first, last in self.lost():
+                self.priorities.close(self._places(first, last))
 
     def export(self, since: np.ndarray) -> Arrays:
         """The rows written after the counts `since`, [N], as far as they are still held, env by env.
@@ -256,19 +266,26 @@ class Replay:
             **{name: field[where] for name, field in self._flat.items()},
         }
 
-    def load(self, segments: list[Arrays]) -> None:
+    def load(self, segments: list[Arrays]) -> int:
         """Put exported rows back where they were, the oldest segment first.
 
+        Returns:
+            How many rows are missing that the replay must hold: no draw begins with one, or runs on into it.
+
         Raises:
-            ValueError: rows that the replay must hold are missing, or are of another shape.
+            ValueError: the rows are of another shape.
         """
-        final = segments[-1]["stop"]
+        final, missing = segments[-1]["stop"], 0
         held = np.maximum(final - self.rows, 0)
         if held.shape != self.written.shape:
             raise ValueError("the replay's rows are of another number of envs")
+        self._lost.clear()
         for rows in segments:
-            if (rows["start"] > held).any():
-                raise ValueError("rows of the replay are missing")
+            start = np.maximum(rows["start"], held)
+            if (gone := int((start - held).sum())) > 0:
+                missing += gone
+                first, last = held - (self.span - 1), start + self.lead
+                self._lost.append((np.where(start > held, first, held), np.where(start > held, last, held)))
             where = self._places(rows["start"], rows["stop"])
             for name, field in self._flat.items():
                 field[where] = rows[name]
@@ -276,6 +293,31 @@ class Replay:
         self.written = final.copy()
         self._cuts.clear()
         self._together = bool((final == final[0]).all())
+        return missing
+
+    def lost(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows of each env that no draw can begin with though they are held, from first to last and one: [N] each.
+
+        They were lost with a damaged file, or lead into such. The oldest come first.
+        """
+        oldest, newest = np.maximum(self.written - self.rows, 0), np.maximum(self.written - (self.span - 1), 0)
+        found, before = [], oldest
+        if all((last <= oldest).all() for _, last in self._lost):
+            self._lost.clear()
+        for first, last in self._lost:
+            start = np.clip(first, before, np.maximum(newest, before))
+            before = np.clip(last, start, np.maximum(newest, start))
+            found.append((start, before))
+        return found
+
+    def gap(self) -> tuple[int, int]:
+        """The first row that a draw may not begin with as rows were lost, and the last and one; 0 and 0 if none were.
+
+        Between the gaps of several losses, and of several envs, nothing counts then.
+        """
+        if not self._lost:
+            return 0, 0
+        return int(min(first.min() for first, _ in self._lost)), int(max(last.max() for _, last in self._lost))
 
     def _places(self, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Flat places of the rows from start to stop of each env, one env after the other."""
@@ -285,12 +327,3 @@ class Replay:
         rows = (offset + np.repeat(start, counts)) % self.rows
         places: np.ndarray = rows * self.num_envs + column
         return places
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 4.0 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

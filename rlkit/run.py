@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import fcntl
 import itertools
 import json
@@ -14,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ from typing import Any
 
 import tomli_w
 
-from rlkit import __version__, trust
+from rlkit import __version__, digests, trust
 from rlkit.config import path_argument, read_toml
+from rlkit.disk import FULL
 from rlkit.errors import UserError, WriteError, short
 from rlkit.files import (
     LEFT,
@@ -39,6 +40,7 @@ from rlkit.files import (
     steps_in,
     write_whole,
 )
+from rlkit.signals import interrupt, stopping
 
 NOUNS = {"train": ("agent", "env"), "fit": ("model", "data")}
 """For each verb that makes runs, what learns and what from, as run.json calls them."""
@@ -59,7 +61,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path, info: dict[str, Any] | None = None) -> None:
-        self.path, self.prepared = path, info is not None
+        self.path, self.prepared = path, info is not None or _is_hidden(path)
+        self._folder: int | None = None
         if not path.exists():
             raise UserError(f"run {path} does not exist")
         if info is None and not ((path / "run.json").is_file() and (path / "config.toml").is_file()):
@@ -88,15 +91,40 @@ class RunDirectory:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
 
-    def config(self) -> dict[str, Any]:
-        """The resolved config, without the name of what learns."""
-        values = read_toml(self.path / "config.toml")
+    def config(self, say: Callable[[str], None] | None = None) -> dict[str, Any]:
+        """The resolved config, without the name of what learns.
+
+        Args:
+            say: told where the file is not as the run wrote it, and the newest checkpoint's copy is taken.
+        """
+        kept = self.kept("config.toml", say)
+        values = read_toml(self.path / "config.toml") if kept is None else tomllib.loads(kept)
         values.pop(NOUNS[self.verb][0], None)
         return values
 
+    def kept(self, name: str, say: Callable[[str], None] | None = None) -> str | None:
+        """The newest checkpoint's copy of a file of the run; None where there is none, as of versions of old.
+
+        Args:
+            name: one of `digests.TEXTS`.
+            say: told where the file is another.
+        """
+        manifest = digests.newest(self.checkpoints)
+        kept = manifest.texts.get(name) if manifest else None
+        if kept is not None and say is not None:
+            with suppress(OSError, UserError):
+                if read_bytes(self.path / name) == kept.encode():
+                    return kept
+            say(f"{self.path / name} is not as the run wrote it: the copy in its newest checkpoint is taken")
+        return kept
+
+    def config_text(self, config: Mapping[str, Any]) -> str:
+        """A config as config.toml has it."""
+        return tomli_w.dumps({NOUNS[self.verb][0]: self.agent, **config})
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.toml, and seal what code it names."""
-        replace_text(self.path / "config.toml", tomli_w.dumps({NOUNS[self.verb][0]: self.agent, **config}))
+        replace_text(self.path / "config.toml", self.config_text(config))
         if named := trust.naming(config):
             self.update(seal=trust.seal("run", named))
 
@@ -130,9 +158,32 @@ class RunDirectory:
     def end(self, say: Callable[[str], None], **values: object) -> None:
         """Say in run.json how the run ended; `say` is told if that cannot be written."""
         try:
+            if not self.path.exists() and (moved := self._moved()):
+                say(f"the run's folder {self.path} was renamed to {moved}")
+                self.path = moved
             self.update(**values)
         except OSError as error:
-            say(f"{self.path / 'run.json'} cannot be written ({error.strerror}): the run will look like a killed one")
+            gone = "it has no folder any more" if not self.path.exists() else "it will look like a killed one"
+            say(f"how the run ended cannot be written to {self.path / 'run.json'} ({error.strerror}): {gone}")
+
+    def _moved(self) -> Path | None:
+        """Where the folder is that this process holds, if it was renamed and the system tells."""
+        with suppress(OSError, TypeError):
+            found = Path(f"/proc/self/fd/{self._folder}").readlink()
+            return found if found.is_dir() else None
+        return None
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write a prepared run's config and run.json, by which it can be begun again if it is killed here.
+
+        Raises:
+            UserError: the disk is full, or the place cannot be written to.
+        """
+        try:
+            self.write_config(config)
+            replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"a run cannot be made in {self.path.parent}: {error.strerror}") from None
 
     def settle(self, config: Mapping[str, Any]) -> None:
         """Put a prepared run at its place, where others find it, with this config.
@@ -140,10 +191,9 @@ class RunDirectory:
         Raises:
             UserError: the disk is full, or the place cannot be written to.
         """
+        self.begin(config)
         place = self.path.with_name(self.path.name.removeprefix(".").removesuffix(PART))
         try:
-            self.write_config(config)
-            replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
             self.path.rename(place)
         except OSError as error:
             raise UserError(f"a run cannot be made in {place.parent}: {error.strerror}") from None
@@ -157,7 +207,7 @@ class RunDirectory:
     @property
     def best_step(self) -> int | None:
         """The step of the best agent or model, None where none was kept."""
-        return next(iter(steps_in(self.checkpoints / "best")), None)
+        return next(iter(digests.best_steps(self.checkpoints)), None)
 
     def running(self, *, threads: int, onednn: bool | None) -> None:
         """Write that the run trains in this process, and the versions and settings that `changed` compares later."""
@@ -228,7 +278,12 @@ class RunDirectory:
                 raise UserError(f"run {self.path} is in use by another process") from None
             for folder in (self.path, self.checkpoints, self.checkpoints / "best"):
                 remove_parts(folder, seconds=YOUNG)
-            yield
+            self._folder = os.open(self.path, os.O_RDONLY)
+            try:
+                yield
+            finally:
+                os.close(self._folder)
+                self._folder = None
 
     def check_files(self) -> None:
         """UserError where something in the run is neither a file nor a folder: no link in it is followed."""
@@ -308,17 +363,30 @@ def resumable(directories: Sequence[RunDirectory]) -> Iterator[None]:
     try:
         yield
     except (WriteError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.strerror not in FULL and not _inside(error.filename, directories):
             raise
-        text = f"a file of the run cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
+        name = getattr(error, "filename", None) or "a file of the run"
+        text = f"{name} cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise unwritten(text, directories) from error
+
+
+def _inside(name: object, directories: Sequence[RunDirectory]) -> bool:
+    """Whether a file's name is one in the folder of one of some runs."""
+    return isinstance(name, str | bytes) and any(Path(os.fsdecode(name)).is_relative_to(d.path) for d in directories)
 
 
 def unwritten(text: str, directories: Sequence[RunDirectory]) -> UserError:
     """The error for a file that could not be written, with the commands that go on with the runs that it has ended."""
     failed = [d for d in directories if not d.prepared and d.info["status"] in ("failed", "running")]
-    ways = " and ".join(shlex.join(["rlkit", d.verb, "--resume", str(d.path)]) for d in failed)
-    return UserError(f"{text}; make room and go on with: {ways}" if ways else text)
+    if gone := [str(d.path) for d in failed if not d.path.exists()]:
+        text += f"; {' and '.join(gone)} is gone, and what was learned with it"
+    left = [d for d in failed if d.path.exists()]
+    kept = [step for d in left for step in digests.whole_steps(d.checkpoints)[:1]]
+    if kept and "checkpoint" not in text:
+        text += f"; the last good checkpoint is of step {' and '.join(map(str, kept))}"
+    ways = " and ".join(shlex.join(["rlkit", d.verb, "--resume", str(d.path)]) for d in left)
+    first = "make room" if any(words in text for words in FULL) else "make it writable"
+    return UserError(f"{text}; {first} and go on with: {ways}" if ways else text)
 
 
 @dataclass(frozen=True)
@@ -358,7 +426,8 @@ def preparing(root: Path, agent: str, env: str, seed: int, verb: str = "train") 
     """A new run in a hidden folder beside its place, root/ENV/AGENT/TIME-seedN, or root/DATA/MODEL/TIME-seedN of fit.
 
     `RunDirectory.settle` puts it there once it has its first checkpoint. A run that never came so far leaves nothing:
-    its folder is removed at the end or, if the process was killed, as the next run is made.
+    its folder is removed at the end, also by Ctrl-C, SIGTERM and SIGHUP. After SIGKILL it stays until the next run is
+    made, and the run can be begun again from there.
 
     Raises:
         UserError: the folder cannot be made.
@@ -385,11 +454,12 @@ def preparing(root: Path, agent: str, env: str, seed: int, verb: str = "train") 
     }
     path = None
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(parent)
-        path = _hidden(parent, f"{stamp}-seed{seed}")
-        made = RunDirectory(path, info)
-        yield made
+        with stopping(interrupt):
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(parent)
+            path = _hidden(parent, f"{stamp}-seed{seed}")
+            made = RunDirectory(path, info)
+            yield made
     except OSError as error:
         if path is not None:
             raise
@@ -407,6 +477,11 @@ ENDED = ("finished", "solved", "stopped")
 
 YOUNG = 1.0
 """Seconds after which a file's part in a run that this process holds is nobody's; one of an evaluation may be."""
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a folder is one in which a run is prepared."""
+    return path.name.startswith(".") and path.name.endswith(PART)
 
 
 def _hidden(parent: Path, name: str) -> Path:
@@ -458,6 +533,7 @@ def find(
     *,
     verb: str | None = None,
     say: Callable[[str], None] | None = None,
+    begun: bool = False,
 ) -> RunDirectory:
     """The run at a path, or below it the newest one that serves.
 
@@ -466,6 +542,7 @@ def find(
         unfit: why a run below the folder does not serve, or None: `untrained` where a checkpoint is needed.
         verb: that made the run; None for any.
         say: told which newer runs were passed over, and why.
+        begun: take one too that was killed before its first checkpoint.
 
     Raises:
         UserError: there is no such run.
@@ -476,7 +553,7 @@ def find(
         hint = f": there is {', '.join(siblings[:6])}" if siblings else ""
         raise UserError(f"run {path} does not exist{hint}")
     if path.is_dir() and not (path / "run.json").exists():
-        below = runs_below(path)[::-1]
+        below = runs_below(path, begun=begun)[::-1]
         if below:
             return _newest(path, below, unfit, verb, say)
     found = RunDirectory(path)
@@ -495,7 +572,7 @@ def _newest(
     passed: list[str] = []
     for run in below:
         other = f"it is of the {NOUNS[run.verb][0]} {run.agent}" if verb not in (None, run.verb) else None
-        why = other or unfit(run)
+        why = other or (None if run.prepared else unfit(run))
         if why is None:
             if len(passed) > SAID:
                 passed[SAID:] = [f"{len(passed) - SAID} more newer runs are passed over"]
@@ -514,22 +591,27 @@ SAID = 3
 """Most runs passed over that are named."""
 
 
-def runs_below(root: Path, broken: Callable[[Path, str], None] | None = None) -> list[RunDirectory]:
+def runs_below(
+    root: Path, broken: Callable[[Path, str], None] | None = None, *, begun: bool = False
+) -> list[RunDirectory]:
     """Every run under a folder, the oldest first.
 
     Args:
         root: the folder.
         broken: told of each folder with a run.json that is no run, and why.
+        begun: those too that were killed before their first checkpoint.
     """
     found = []
-    for file in sorted(root.rglob("run.json")):
-        if file.parent.name.startswith(".") and file.parent.name.endswith(PART):
+    for place in sorted(Path(folder) for folder, _, files in os.walk(root) if "run.json" in files):
+        if _is_hidden(place) and not begun:
             continue  # not a run yet
         try:
-            found.append(RunDirectory(file.parent))
+            run = RunDirectory(place)
+            if not run.prepared or run.status == "killed":
+                found.append(run)
         except UserError as error:
             if broken:
-                broken(file.parent, str(error))
+                broken(place, str(error))
     return sorted(found, key=lambda run: (str(run.info.get("created")), len(run.path.name), str(run.path)))
 
 

@@ -225,7 +225,7 @@ class FitLoop(Loop):
         score = -values["loss"] if accuracy is None or self.trainee.facts.kind == "text" else accuracy
         if self.best is None or score > self.best:
             self.best, self._stale = score, 0
-            self.checkpointer.keep_best(self.step)
+            self.checkpointer.keep_best(self.step, self.best)
         else:
             self._stale += 1
         c = self.config

@@ -162,10 +162,8 @@ class TabularLoop(AgentLoop):
         self.agent.sums[:] = 0.0
         return row
 
-    def finish(self, status: str) -> str:
-        if self.agent.complete:
-            self._log()
-        return super().finish(status)
+    def _complete(self) -> bool:
+        return self.agent.complete
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         state = self.agent.state()

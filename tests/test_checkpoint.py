@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,8 +94,16 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
-@pytest.mark.parametrize("name", ["ckpt-30.index", "ckpt-30.data-00000-of-00001", "replay-30.npz", "checkpoint"])
+def one_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, one_bit, Path.unlink])
+@pytest.mark.parametrize(
+    "name", ["digests-30.json", "ckpt-30.index", "ckpt-30.data-00000-of-00001", "replay-30.npz", "checkpoint"]
+)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     name: str, damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -106,12 +115,48 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     else:
         assert (step, counters) == (20, "of step 20")
         assert replay.written[0] == 20
-        if name != "ckpt-30.index" or damage is not Path.unlink:
-            assert len(told) == 1
-            assert told[0].startswith("the checkpoint of step 30 is damaged and passed over")
+        assert len(told) == 1
+        assert told[0].startswith(f"the checkpoint of step 30 is damaged and passed over ({name} ")
     # and the run goes on from there: what it writes next is good
     Checkpointer(tmp_path, other, replay, keep=2).save(step + 1, {"counters": np.array("next")})
     assert restore(tmp_path)[:2] == (step + 1, "next")
+
+
+@pytest.mark.parametrize("damage", [cut, one_bit, Path.unlink])
+def test_an_old_segment_of_the_replay_costs_its_own_rows(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    _, replay = saved_run(tmp_path, (10, 20, 30, 40), capacity=100)
+    damage(tmp_path / "replay-20.npz")  # rows 10 to 19, which each of the checkpoints needs
+    step, counters, other, again, told = restore(tmp_path, capacity=100)
+    assert (step, counters) == (40, "of step 40")
+    assert len(told) == 1
+    assert re.fullmatch(
+        r"a part of the replay is lost \(replay-20\.npz .*\): no draw takes what each env stored as its rows 10 to 19",
+        told[0],
+    )
+    drawn = again.sample(np.arange(0, 2**32, 2**25, dtype=np.uint32)[None])
+    assert set(drawn.reward[0].astype(int)) == {*range(10), *range(20, 40)}
+    # the next checkpoints are whole but for these rows, as long as they would be held
+    checkpointer = Checkpointer(tmp_path, other, again, keep=2)
+    assert checkpointer.restore(told.append)[0] == 40
+    fill(again, 10, 40)
+    checkpointer.save(50, {"counters": np.array("of step 50")})
+    step, _, _, third, told = restore(tmp_path, capacity=100)
+    assert (step, len(told)) == (50, 1)
+    np.testing.assert_array_equal(third.usable(), [40])
+    assert replay.usable().tolist() == [40]
+
+
+def test_a_bit_of_a_checkpoint_of_old_is_found_as_it_was(tmp_path: Path) -> None:
+    saved_run(tmp_path)
+    for file in tmp_path.glob("digests-*"):  # which versions of old did not write
+        file.unlink()
+    assert restore(tmp_path)[0::4] == (30, [])
+    cut(tmp_path / "ckpt-30.index")
+    step, _, other, replay, told = restore(tmp_path)
+    assert step == 20
+    assert told[0].startswith("the checkpoint of step 30 is damaged and passed over")
+    Checkpointer(tmp_path, other, replay, keep=2).save(25, {"counters": np.array("next")})
+    assert (tmp_path / "digests-25.json").exists()
 
 
 def test_without_a_good_checkpoint_the_sentence_says_so(tmp_path: Path) -> None:
@@ -120,7 +165,7 @@ def test_without_a_good_checkpoint_the_sentence_says_so(tmp_path: Path) -> None:
     saved_run(tmp_path)
     for file in tmp_path.glob("ckpt-*"):
         cut(file)
-    with pytest.raises(UserError, match=r"none of the 2 checkpoints in .* can be read"):
+    with pytest.raises(UserError, match=r"none of the 2 checkpoints in .* can be read; the one of step 30: ckpt-30"):
         restore(tmp_path)
 
 
@@ -142,6 +187,81 @@ def test_the_best_agent_is_kept_beside_the_last(tmp_path: Path) -> None:
     assert reader.restore_agent("20") == 20
     with pytest.raises(UserError, match=r"no checkpoint '25' in .*: there is best, last, 20, 30, 40"):
         reader.restore_agent("25")
+
+
+def bests(path: Path) -> tuple[DQN, list[np.ndarray]]:
+    """A run with checkpoints of steps 10 to 40, whose best agents are those of 10 and 30; their first weights."""
+    made, seen = agent(), []
+    checkpointer = Checkpointer(path, made, keep=2)
+    for step in (10, 20, 30, 40):
+        weight = made.q.trainable_variables[0]
+        weight.assign_add(tf.ones_like(weight) * step)
+        if step in (10, 30):
+            checkpointer.keep_best(step, float(step))
+            seen.append(weight.numpy())
+        checkpointer.save(step, {"counters": np.array(f"of step {step}")})
+    return made, seen
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, one_bit, Path.unlink])
+@pytest.mark.parametrize("end", ["index", "data-00000-of-00001", "digests"])
+def test_a_damaged_best_agent_is_told_and_never_the_last(
+    end: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    _, (first, second) = bests(tmp_path)
+    other = agent(seed=2)
+    reader = Checkpointer(tmp_path, other)
+    assert reader.restore_agent() == 30
+    np.testing.assert_array_equal(other.q.trainable_variables[0].numpy(), second)
+    damage(tmp_path / "best" / ("digests-30.json" if end == "digests" else f"ckpt-30.{end}"))
+    with pytest.raises(
+        UserError, match=r"'best', of step 30, .* damaged .*: try another with --checkpoint: 30, 10, 40, last$"
+    ):
+        reader.restore_agent()
+    assert reader.restore_agent("last") == 40
+    assert reader.restore_agent("10") == 10, "the best one before it is there still"
+    np.testing.assert_array_equal(other.q.trainable_variables[0].numpy(), first)
+    # no checkpoint that is kept has another best agent: the newest goes on with the one before
+    said: list[str] = []
+    again = Checkpointer(tmp_path, agent(seed=3), keep=2)
+    assert again.restore(said.append)[0] == 40
+    assert len(said) == 1
+    assert said[0].startswith("the best agent, of step 30, is lost (best/")
+    assert said[0].endswith("the one before it, of step 10, counts in its place")
+    assert (again.best_lost, again.best_score) == (True, 10.0)
+    again.save(50, {"counters": np.array("")})
+    assert Checkpointer(tmp_path, agent(seed=4)).restore_agent() == 10
+
+
+def test_a_checkpoint_whose_best_agent_is_whole_comes_before_one_whose_is_not(tmp_path: Path) -> None:
+    made, _ = bests(tmp_path)
+    checkpointer, told = Checkpointer(tmp_path, made, keep=2), list[str]()
+    checkpointer.restore(told.append)
+    checkpointer.keep_best(50, 50.0)
+    checkpointer.save(50, {"counters": np.array("of step 50")})
+    cut(tmp_path / "best" / "ckpt-50.index")
+    other = Checkpointer(tmp_path, agent(seed=5), keep=2)
+    assert str(other.restore(told.append)[1]["counters"]) == "of step 40"
+    assert other.best_lost is False
+    assert len(told) == 1
+    assert told[0].startswith("the checkpoint of step 50 is damaged and passed over (best/ckpt-50.index has ")
+
+
+def test_a_lost_best_agent_without_another_stays_told(tmp_path: Path) -> None:
+    made = agent()
+    checkpointer, told = Checkpointer(tmp_path, made, keep=1), list[str]()
+    checkpointer.keep_best(10, 1.0)
+    checkpointer.save(10, {"counters": np.array("")})
+    (tmp_path / "best" / "ckpt-10.index").unlink()
+    again = Checkpointer(tmp_path, made, keep=1)
+    again.restore(told.append)
+    assert told[0].endswith("is missing): the next evaluation's counts in its place")
+    assert (again.best_lost, again.best_score) == (True, None)
+    again.save(20, {"counters": np.array("")})
+    with pytest.raises(
+        UserError, match=r"'best', of step 10, .* is missing\): try another with --checkpoint: 20, last"
+    ):
+        Checkpointer(tmp_path, made).restore_agent()
 
 
 FULL = """

@@ -162,6 +162,34 @@ def test_what_is_saved_continues_exactly_also_across_the_seam() -> None:
                 np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("priority_exponent", [0.0, 0.5])
+def test_a_missing_segment_costs_the_stacks_that_it_is_in(priority_exponent: float) -> None:
+    played = play(400, 2, seed=7, invalid=False)
+    place = {played.observation[t, e].tobytes(): (t, e) for t, e in np.argwhere(played.valid)}
+    made, damaged = (FrameReplay(2 * 300, 2, SPACE, 3, GAMMA, priority_exponent) for _ in range(2))
+    segments, since, steps = [], np.zeros(2, np.int64), []
+    for t in range(160):
+        made.add(played.observation[t], played.action[t], played.step(t))
+        if t in (49, 99, 129, 159):
+            segments.append(made.export(since))
+            steps.append(t)
+            since = made.written.copy()
+    assert damaged.load([segments[0], *segments[2:]]) == len(segments[1]["reward"])
+    damaged.restore(made.state())
+    bits = np.random.default_rng(1).integers(2**32, size=(1, 3000), dtype=np.uint32)
+    batch, seen = damaged.sample(bits), set()
+    for i in range(3000):
+        at = place[batch.observation[0, i].tobytes()]  # no stack that the env did not give
+        seen.add(at[0])
+        expected = outcome(played, *at, 3)
+        assert expected is not None
+        assert abs(batch.reward[0, i] - expected[0]) < 1e-5
+        assert np.array_equal(batch.next_observation[0, i], expected[2])
+    assert not seen & set(range(steps[0] + 1, steps[1] + 1))
+    assert len(seen & set(range(steps[0] - 5))) > 40
+    assert len(seen & set(range(steps[1] + 5, 155))) > 40
+
+
 def test_an_interrupted_episode_ends_with_its_last_frame() -> None:
     played = play(60, 1, seed=2, invalid=False)
     ended = (played.terminated | played.truncated)[:, 0]

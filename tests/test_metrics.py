@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rlkit.digests import Manifest, rows_in
 from rlkit.errors import UserError
 from rlkit.experiments.training import Forecast, time_text
 from rlkit.metrics import METRICS, CsvFile, CsvObserver, ProgressObserver, TensorBoardObserver, number
@@ -78,13 +79,13 @@ def test_a_run_of_an_earlier_version_goes_on_with_the_columns_that_its_file_has(
 @pytest.mark.parametrize(
     ("before", "step", "after"),
     [
-        ("step,a\n1,x\n2,y\n3,z\n", 2, "step,a\n1,x\n2,y\n"),
-        ("step,a\n1,x\n2,y\n3,z\n", 3, "step,a\n1,x\n2,y\n3,z\n"),
-        ("step,a\n1,x\n2,y\n3,z\n", 0, "step,a\n"),
-        ("step,a\n1,x\n10,y\n9,z\n", 9, "step,a\n1,x\n9,z\n"),  # numbers, not words, are compared
-        ("step,a\n1,x\n2,", 5, "step,a\n1,x\n"),  # cut short by a kill
-        ("step,a\n1,x\n2", 5, "step,a\n1,x\n"),
-        ("step,a\n1,x\n1", 5, "step,a\n1,x\n"),
+        ("step,a\n1,7\n2,8\n3,9\n", 2, "step,a\n1,7\n2,8\n"),
+        ("step,a\n1,7\n2,8\n3,9\n", 3, "step,a\n1,7\n2,8\n3,9\n"),
+        ("step,a\n1,7\n2,8\n3,9\n", 0, "step,a\n"),
+        ("step,a\n1,7\n10,8\n9,9\n", 9, "step,a\n1,7\n9,9\n"),  # numbers, not words, are compared
+        ("step,a\n1,7\n2,", 5, "step,a\n1,7\n"),  # cut short by a kill
+        ("step,a\n1,7\n2", 5, "step,a\n1,7\n"),
+        ("step,a\n1,7\n1", 5, "step,a\n1,7\n"),
         ("step,a\n", 5, "step,a\n"),
     ],
 )
@@ -116,6 +117,36 @@ def test_cut_of_a_run_drops_later_rows_of_each_file(tmp_path: Path) -> None:
         "step,mean,regret,returns,confirmation\n1000,1000,,1000,\n2000,2000,,2000,\n"
     )
     assert (tmp_path / "timing.csv").read_text() == "step,seconds\n1000,1.000\n2000,2.000\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost"),
+    [
+        ("", "", None),
+        ("2000,0", "2000,9", "0 of its 2"),  # it can be read, and is not as it was
+        ("2000,0.000\n3000,0.000\n", "", "1 of its 2"),
+        ("1000,0", "1o00,0", "1 of its 2"),
+        ("2000", "\x80\x00", "1 of its 2"),
+        (",", ";", "2 of its 2"),
+        ("\n", "", "2 of its 2"),
+    ],
+)
+def test_rows_that_are_lost_are_told(old: str, new: str, lost: str | None, tmp_path: Path) -> None:
+    observer = CsvObserver(tmp_path)
+    for step in (1000, 2000):
+        observer.row(step, {"loss": step / 1000}, 0.0)
+    manifest = Manifest(2000, {}, rows_in(tmp_path))
+    observer.row(3000, {"loss": 3.0}, 0.0)
+    path = tmp_path / "timing.csv"
+    path.write_text(path.read_text().replace(old, new) if old else path.read_text(), "latin-1")
+    told = CsvObserver.cut(tmp_path, 2000, manifest)
+    assert (tmp_path / "metrics.csv").read_text() == HEADER + "1000,,,,1,,,,,,\n2000,,,,2,,,,,,\n"
+    assert told == ([f"timing.csv is damaged: {lost} rows are lost, others may be changed"] if lost else [])
+    CsvObserver(tmp_path).row(3000, {}, 3.0)  # and it goes on
+    text = path.read_text()
+    assert text.startswith("step,seconds\n")
+    assert text.endswith("3000,3.000\n")
+    assert lost is not None or text == "step,seconds\n1000,0.000\n2000,0.000\n3000,3.000\n"
 
 
 def test_cut_of_files_that_are_missing_does_nothing(tmp_path: Path) -> None:
@@ -170,6 +201,7 @@ def test_steps_that_a_resumed_run_writes_again_are_there_once(tmp_path: Path) ->
         first.row(step, {"loss": step}, 0.0)  # killed at 8, when the last checkpoint was of step 5
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-9])
+    TensorBoardObserver(tmp_path)  # killed before its first row
     again = TensorBoardObserver(tmp_path)
     again.evaluation(6, {"mean": 1.0})
     for step in range(6, 11):
@@ -178,6 +210,7 @@ def test_steps_that_a_resumed_run_writes_again_are_there_once(tmp_path: Path) ->
     read = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     read.Reload()
     assert [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in read.Tensors("train/loss")] == expected
+    assert len(list(tmp_path.iterdir())) == 2, "what is left of all earlier processes is in one file"
     plain = [e.step for file in sorted(tmp_path.iterdir()) for e in tf.compat.v1.train.summary_iterator(str(file))]
     assert plain == [0, 1, *range(1, 6), 0, 6, *range(6, 7), *range(6, 11)], "and for who reads the files one by one"
 

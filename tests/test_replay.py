@@ -14,8 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlkit.agent import Transition
+from rlkit.disk import size_text
 from rlkit.errors import UserError
-from rlkit.replay import Replay, size_text
+from rlkit.replay import Replay
 from rlkit.vector import Arrays, Step
 
 GOES_ON, TERMINATED, TRUNCATED, BOTH, INVALID = range(5)
@@ -360,16 +361,50 @@ def saved_every(history: History, steps: int) -> list[Arrays]:
     return segments
 
 
-@pytest.mark.parametrize("missing", [0, 1, 2])
-def test_a_missing_segment_is_told(missing: int) -> None:
-    history = long_history(steps=12, rows=20)  # nothing has been overwritten, so each segment is needed
-    segments = saved_every(history, 3)
-    assert len(segments) == 4
-    whole = history.replay()
-    whole.load(segments)
+def without(history: History, until: int, lost: list[Arrays]) -> dict[int, tuple[int, float, float, float]]:
+    """The oracle's transitions of which no step is in one of some segments."""
+    found = history.oracle(until)
+    for env in range(history.num_envs):
+        valid = [history.single(t, env).observation for t in range(until) if history.ends[t][env] != INVALID]
+        for segment in lost:
+            for row in range(segment["start"][env] - (history.n_step - 1), segment["stop"][env]):
+                if segment["start"][env] < segment["stop"][env] and row >= 0:
+                    found.pop(valid[row], None)
+    return found
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("missing", [(0,), (1,), (2,), (1, 2), (0, 2), (0, 1, 2)])
+def test_a_missing_segment_costs_its_own_rows(missing: tuple[int, ...], n_step: int) -> None:
+    history = long_history(n_step, steps=30, rows=14)
+    segments = saved_every(history, 3)[:4]  # of 12 steps, so that all segments are needed
+    whole, damaged = history.replay(), history.replay()
+    assert whole.load(segments) == 0
     check_all(whole, history.oracle(12))
-    with pytest.raises(ValueError, match="rows of the replay are missing"):
-        history.replay().load(segments[:missing] + segments[missing + 1 :])
+    lost = [segments[i] for i in missing]
+    gone = damaged.load([segment for i, segment in enumerate(segments) if i not in missing])
+    assert gone == sum(int((segment["stop"] - segment["start"]).sum()) for segment in lost)
+    check_all(damaged, without(history, 12, lost))
+    for t in range(12, 30):  # until what was lost would have been overwritten
+        history.add(damaged, t)
+        check_all(damaged, without(history, t + 1, lost))
+    assert damaged.lost() == []
+
+
+def test_what_is_lost_has_no_priority() -> None:
+    history = long_history(2, steps=12, rows=14)
+    made = Replay(history.rows * 3, 3, SPACE, 2, GAMMA, priority_exponent=0.5)
+    saved, segments = np.zeros(3, np.int64), list[Arrays]()
+    for t in range(12):
+        history.add(made, t)
+        if t % 3 == 2:
+            segments.append(made.export(saved))
+            saved = made.written.copy()
+    copy = Replay(history.rows * 3, 3, SPACE, 2, GAMMA, priority_exponent=0.5)
+    copy.load(segments[:1] + segments[2:])
+    copy.restore(made.state())
+    drawn = copy.sample(np.random.default_rng(0).integers(2**32, size=(1, 5000), dtype=np.uint32))
+    assert set(drawn.observation[0, :, 0].tolist()) == set(without(history, 12, segments[1:2]))
 
 
 def test_segments_of_another_replay_are_told() -> None:

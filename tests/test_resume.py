@@ -20,9 +20,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rlkit.checkpoint import unpack
 from rlkit.cli import main
 from rlkit.errors import UserError
+from rlkit.segments import unpack
 
 FRESH, LOADED = multiprocessing.get_context("spawn"), multiprocessing.get_context("forkserver")
 """How a process begins: with nothing, or with all modules loaded, in half of the time and no less killed."""
@@ -255,7 +255,7 @@ def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlkit.experiments import fitting, training
 
-    monkeypatch.setattr("rlkit.checkpoint.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr("rlkit.disk.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
     told = r"^No space left on device: checkpoints take up to .*B, and 1 kB are free in .*: make room, take another"
     with pytest.raises(UserError, match=told):
         training.train("dqn", "CartPole-v1", preset="none", run_dir=tmp_path / "runs", loop="host")

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from typing import Any
 import pytest
 
 from rlkit import __version__
-from rlkit.errors import UserError
+from rlkit.digests import Manifest
+from rlkit.errors import UserError, WriteError
 from rlkit.run import (
     FORMAT,
     RunDirectory,
@@ -29,6 +31,7 @@ from rlkit.run import (
     find,
     preparing,
     replace_text,
+    resumable,
     runs_below,
     unmeasured,
     untrained,
@@ -227,6 +230,36 @@ def test_a_run_has_no_folder_that_others_see_before_it_is_settled(tmp_path: Path
     assert [r.path for r in runs_below(tmp_path)] == [done.path, made.path]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_asks_to_stop_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    def prepare() -> None:
+        with preparing(tmp_path / "runs", "dqn", "CartPole-v1", 4) as made:
+            made.begin(CONFIG)
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare()
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_can_be_begun_again(tmp_path: Path, at: Any) -> None:
+    older = saved(new(tmp_path))
+    at(60)
+    with preparing(tmp_path, "dqn", "CartPole-v1", 4) as made:
+        made.update(status="running")
+        made.begin(CONFIG)
+        with made.lock():
+            assert find(tmp_path, untrained, begun=True).path == older.path, "it is under way"
+        left = find(tmp_path, untrained, begun=True)
+        assert (left.path, left.prepared, left.config()) == (made.path, True, CONFIG)
+        assert find(tmp_path, untrained).path == older.path, "there is nothing yet to evaluate"
+        left.settle(CONFIG)
+    assert find(tmp_path).path == made.path.with_name(made.path.name[1:].removesuffix(".part"))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, UserError, OSError])
 def test_a_run_that_is_never_settled_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def prepare(root: Path) -> None:
@@ -319,6 +352,22 @@ def test_a_damaged_config_is_told(tmp_path: Path) -> None:
     (made.path / "config.toml").write_text("gamma = ")
     with pytest.raises(UserError, match=r"config\.toml is not valid TOML"):
         made.config()
+
+
+def test_a_config_that_is_not_as_it_was_is_taken_from_the_checkpoint(tmp_path: Path) -> None:
+    made = new(tmp_path)
+    made.checkpoints.mkdir()
+    Manifest(10, {}, texts={"config.toml": made.config_text(CONFIG)}).write(made.checkpoints)
+    said: list[str] = []
+    assert made.config(said.append) == CONFIG
+    assert said == []
+    path = made.path / "config.toml"
+    for damage in (lambda text: text.replace("0.98", "0.99"), lambda text: text[:5], lambda text: ""):
+        path.write_text(damage(made.config_text(CONFIG)))
+        assert made.config(said.append) == CONFIG
+        assert said.pop() == f"{path} is not as the run wrote it: the copy in its newest checkpoint is taken"
+    (made.checkpoints / "digests-10.json").write_text("damaged")
+    assert made.config(said.append) == {}, "there is no copy that holds"
 
 
 @contextmanager
@@ -416,6 +465,36 @@ def test_a_lock_ends_with_its_block_also_by_an_error(tmp_path: Path) -> None:
         pass
     with made.lock():
         pass
+
+
+def test_how_a_run_ended_is_written_where_its_folder_was_renamed_to(tmp_path: Path) -> None:
+    made, said = new(tmp_path), list[str]()
+    before, moved = made.path, made.path.with_name("moved")
+    with made.lock():
+        made.path.rename(moved)
+        made.end(said.append, status="failed", step=30)
+    assert said == [f"the run's folder {before} was renamed to {moved}"]
+    assert find(moved).info["status"] == "failed"
+    assert made.path == moved
+
+
+def test_a_run_whose_folder_is_gone_says_so(tmp_path: Path) -> None:
+    made, said = new(tmp_path), list[str]()
+    path = made.path
+
+    def train() -> None:
+        with resumable([made]), made.lock():
+            shutil.rmtree(path)
+            made.end(said.append, status="failed", step=30)
+            raise WriteError("rows cannot be written")
+
+    with pytest.raises(UserError, match=f"rows cannot be written; {path} is gone, and what was learned with it$"):
+        train()
+    assert said == [
+        f"how the run ended cannot be written to {path / 'run.json'} (No such file or directory): it has no folder any "
+        "more"
+    ]
+    assert not path.exists()
 
 
 def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ def memory() -> None:
     from gymnasium import spaces
     from stable_baselines3.common.buffers import ReplayBuffer
 
+    from rlkit.disk import size_text
     from rlkit.frames import FrameReplay
-    from rlkit.replay import size_text
 
     space, actions, rows = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(6), 2_000
     ours = FrameReplay(rows, 8, space, n_step=3).nbytes / rows

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from rlkit import __version__
-from rlkit.cli.common import Help
+from rlkit.cli.common import Help, say
 from rlkit.cli.compare import compare
 from rlkit.cli.completion import completion
 from rlkit.cli.doctor import doctor
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         sys.exit(tell(error))
     except (click.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 

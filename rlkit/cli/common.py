@@ -7,6 +7,7 @@ import re
 import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -235,8 +236,9 @@ def print_json(value: Mapping[str, object]) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr: stdout belongs to results."""
-    click.echo(text, err=True)
+    """A line for people, on stderr: stdout belongs to results. A terminal that was closed ends nothing."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def check_no_env(word: str, example: str) -> None:

@@ -54,7 +54,7 @@ def evaluate(  # noqa: PLR0913 - the options
         return
     with loading():
         from rlkit.experiments.training import load
-    loaded = load(directory.path, trust=trust)
+    loaded = load(directory.path, say, trust=trust)
     result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon, say)
     if as_json:
         print_json({**state, **result.to_dict()})
@@ -71,7 +71,7 @@ def _held_out(run: Path, checkpoint: str, state: dict[str, object] | None) -> No
 
     with loading():
         from rlkit.experiments.fitting import load
-    loaded = load(run)
+    loaded = load(run, say)
     result = loaded.evaluate(checkpoint, say)
     if state:
         print_json({**state, **result})

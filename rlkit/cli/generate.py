@@ -45,7 +45,7 @@ def generate(
     with loading():
         from rlkit.experiments.fitting import load
     temperatures = temperatures or (0.2, 0.5, 1.0, 1.2)
-    texts = load(directory.path).generate(length, temperatures, prompt, seed, checkpoint)
+    texts = load(directory.path, say).generate(length, temperatures, prompt, seed, checkpoint)
     if as_json:
         rows = [{"temperature": t, "text": text} for t, text in zip(temperatures, texts, strict=True)]
         print_json({"run": str(directory.path), "prompt": prompt, "seed": seed, "texts": rows})

@@ -46,7 +46,7 @@ def render(  # noqa: PLR0913 - the options
     rendering.check(path, human=human)
     with loading():
         from rlkit.experiments.training import load
-    loaded = load(directory.path, trust=trust)
+    loaded = load(directory.path, say, trust=trust)
     policy, step = loaded.policy(1, checkpoint, runtime)
     view = rendering.View(max_steps=max_steps, values=loaded.values(checkpoint) if values else None)
     shown = (policy, envs.find(loaded.config.env), loaded.config.env_args)

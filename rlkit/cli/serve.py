@@ -135,8 +135,8 @@ def exported(run: RunDirectory, trust: bool = False) -> Path:
     from rlkit.serving.folders import listing
 
     folder = run.path / "exports" / "savedmodel"
-    steps = steps_in(run.checkpoints / "best") or steps_in(run.checkpoints)
-    if steps and listing(folder / str(max(steps))):
+    step = run.best_step if run.best_step is not None else max(steps_in(run.checkpoints), default=None)
+    if step is not None and listing(folder / str(step)):
         return folder
     say(f"exporting {run.path}")
     with loading():

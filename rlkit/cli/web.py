@@ -33,5 +33,5 @@ def web(run: Path, host: str, port: int, checkpoint: str, trust: bool) -> None:
     ):
         with loading():
             from rlkit.experiments.training import load
-        webpage.build(load(directory.path, trust=trust), server.folder, checkpoint)
+        webpage.build(load(directory.path, say, trust=trust), server.folder, checkpoint)
         server.serve(lambda: click.echo(f"{server.address}  Ctrl-C stops"))
