@@ -270,7 +270,8 @@ class NumberTriangleEnv(gymnasium.Env[Any, Any]):
             probabilities[:] = 1.0
         numbers = self.triangle.top_first()
         rewards = numbers[indices]
-        rewards[0] += numbers[0]
+        with np.errstate(over="ignore"):  # which is told as a reward that is not finite
+            rewards[0] += numbers[0]
         indptr = np.full(2 * cells + 1, indices.size, np.int64 if indices.size >= 2**31 else np.int32)
         indptr[: 2 * inner] = np.arange(0, indices.size, ways)
         terminal = np.zeros(cells, np.bool_)

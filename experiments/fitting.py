@@ -235,6 +235,7 @@ def load(path: str | Path, say: Say = silent, *, begun: bool = False) -> FitRun:
     config = build(kind, (file, directory.config(say)))
     try:
         facts = Facts.from_json(directory.kept(FACTS, say) or read_text(directory.path / FACTS))
+        facts.check()
     except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"{directory.path / FACTS} cannot be read: {error}") from None
     return FitRun(directory, config, facts)

@@ -354,13 +354,20 @@ MOST_CONFIG = 2**20
 def read_toml(path: Path) -> dict[str, Any]:
     """The names and values of a TOML file; UserError where it cannot be read."""
     try:
-        return tomllib.loads(read_text(home(path), MOST_CONFIG))
+        text = read_text(home(path), MOST_CONFIG)
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist") from None
     except OSError as error:
         raise UserError(f"config file {path} cannot be read: {error.strerror}") from None
     except UserError as error:
-        raise UserError(f"config file {error}") from None
+        raise UserError(f"config file {path} cannot be read: {str(error).removeprefix(f'{path} ')}") from None
+    return parse_toml(text, path)
+
+
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
+    """The names and values of a config file's text; UserError where it is none."""
+    try:
+        return tomllib.loads(text)
     except RecursionError:
         raise UserError(f"config file {path} is nested too deeply") from None
     except ValueError as error:

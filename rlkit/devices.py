@@ -18,7 +18,7 @@ from tensorflow.python.eager import context
 
 from rlkit.config import Config
 from rlkit.errors import UserError
-from rlkit.files import cache
+from rlkit.files import cache, reason
 from rlkit.loading import silenced
 
 C = TypeVar("C", bound=Config)
@@ -58,6 +58,8 @@ def _scope(device: str) -> Iterator[None]:
     try:
         with tf.device(device):
             yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise UserError(f"there is not enough memory: {reason(error)}") from error
     finally:
         state._seed = seed
         keras.config.set_floatx(floatx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -109,9 +110,25 @@ class Manifest:
             values: dict[str, Any] = json.loads(text)
             for name in ("files", "rows"):
                 values[name] = {file: Digest(*made) for file, made in values[name].items()}
-            return cls(**{**values, "bests": tuple(values["bests"])})
-        except (TypeError, LookupError, AttributeError) as error:
+            manifest = cls(**{**values, "bests": tuple(values["bests"])})
+            if not manifest._fits(step):
+                raise TypeError
+        except (TypeError, LookupError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path(folder, step).name} is of another version") from error
+        return manifest
+
+    def _fits(self, step: int) -> bool:
+        """Whether what was read of a file is a manifest of a step: anybody can write one with its own digest right."""
+        known = [*self.files.items(), *self.rows.items()]
+        return (
+            self.step == step
+            and all(re.fullmatch(r"[\w.-]+", name) and isinstance(made.sha256, str) for name, made in known)
+            and all(type(n) is int and 0 <= n < 2**63 for _, made in known for n in (made.size, made.lines))
+            and all(re.fullmatch(r"replay-[0-9]+\.npz", name) for name in self.files if name.startswith("replay-"))
+            and all(isinstance(text, str) for text in self.texts.values())
+            and all(type(n) is int and 0 <= n < 2**63 for n in self.bests)
+            and (self.score is None or (type(self.score) in (int, float) and math.isfinite(self.score)))
+        )
 
 
 def path(folder: Path, step: int) -> Path:

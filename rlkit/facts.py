@@ -74,12 +74,10 @@ class Facts:
         values, hints = json.loads(text), typing.get_type_hints(cls)
         if not isinstance(values, dict) or (odd := [name for name in values if name not in hints]):
             raise ValueError(f"{short(values if not isinstance(values, dict) else odd[0])} is no fact")
-        facts = cls(**{name: coerce(name, value, hints[name]) for name, value in values.items()})
-        facts._check()
-        return facts
+        return cls(**{name: coerce(name, value, hints[name]) for name, value in values.items()})
 
-    def _check(self) -> None:
-        """ValueError where the facts of a file do not fit each other."""
+    def check(self) -> None:
+        """ValueError where facts, as those of a file, are none of data, or do not fit each other."""
         columns = self.shape[0] if self.shape else 0
         numbers = (*self.mean, *self.deviation, self.target_mean, self.target_deviation)
         right = {

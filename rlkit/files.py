@@ -56,13 +56,13 @@ def check_file(path: Path) -> None:
     """Refuse a path to anything but a file: opened, it could block or never end.
 
     Raises:
-        UserError: the path leads to a pipe, a socket or a device, or can be none.
+        UserError: the path leads to a pipe, a socket or a device.
         OSError: there is nothing or a folder, or it cannot be reached.
     """
     try:
         mode = path.stat().st_mode
-    except ValueError:  # a zero byte in it
-        raise UserError(f"{str(path)!r} can be no path") from None
+    except ValueError as error:  # a zero byte in it
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = next((kind for test, kind in KINDS if test(mode)), None)

@@ -69,6 +69,8 @@ class FiniteMDP:
         self.actions = rows // self.states
         self.terminal = _flags("terminal", terminal, self.states)
         self.terminated = None if terminated is None else _flags("terminated", terminated, len(self.indices))
+        if rewards.ndim == 1 and len(rewards) != len(self.indices):
+            raise UserError(f"the rewards have the shape {rewards.shape}, expected [S, A] or [{len(self.indices)}]")
         self.outcome_rewards: np.ndarray | None = rewards if rewards.ndim == 1 else None
         self.gamma, self.horizon = _discount(gamma), _horizon(horizon)
         self.start = _start(start, self.states)

@@ -8,6 +8,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,8 +60,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"it is no whole .npz file ({words[:120]})") from None
 
 
-def unpack(file: BinaryIO) -> dict[str, np.ndarray]:
-    """As `read`, of an open file; raises UserError and any of `ERRORS`."""
+def unpack(file: BinaryIO, names: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """As `read`, of an open file, all arrays or those of some names; raises UserError and any of `ERRORS`."""
     if not zipfile.is_zipfile(file):
         raise UserError("this is no .npz file")
     size = file.seek(0, os.SEEK_END)
@@ -77,7 +78,8 @@ def unpack(file: BinaryIO) -> dict[str, np.ndarray]:
         for member in members:
             if not member.filename.endswith(".npy"):
                 raise UserError(f"it holds {member.filename!r}, which is no array")
-        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+        wanted = [m for m in members if not names or m.filename.removesuffix(".npy") in names]
+        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in wanted}
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

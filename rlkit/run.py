@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 import tomli_w
 
 from rlkit import __version__, digests, trust
-from rlkit.config import path_argument, read_toml
+from rlkit.config import parse_toml, path_argument, read_toml
 from rlkit.disk import FULL
 from rlkit.errors import UserError, WriteError, short
 from rlkit.files import (
@@ -98,7 +97,8 @@ class RunDirectory:
             say: told where the file is not as the run wrote it, and the newest checkpoint's copy is taken.
         """
         kept = self.kept("config.toml", say)
-        values = read_toml(self.path / "config.toml") if kept is None else tomllib.loads(kept)
+        file = self.path / "config.toml"
+        values = read_toml(file) if kept is None else parse_toml(kept, file)
         values.pop(NOUNS[self.verb][0], None)
         return values
 

@@ -13,8 +13,9 @@ from typing import BinaryIO
 import numpy as np
 import tensorflow as tf
 
-from rlkit import digests
+from rlkit import digests, npz
 from rlkit.digests import Digest
+from rlkit.errors import UserError
 from rlkit.files import numbers, reason, write_whole
 from rlkit.replay import Replay
 from rlkit.vector import Arrays
@@ -24,6 +25,7 @@ UNREADABLE = (
     OSError,
     ValueError,
     TypeError,
+    UserError,
     LookupError,
     RuntimeError,
     AssertionError,
@@ -45,9 +47,11 @@ def pack(arrays: Arrays) -> bytes:
 
 
 def unpack(file: BinaryIO) -> Arrays:
-    """The inverse of `pack`."""
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """The inverse of `pack`; one of `UNREADABLE` for anything else, also where it would take far more memory."""
+    try:
+        return npz.unpack(file)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 class Segments:
@@ -166,5 +170,5 @@ class Segments:
             return unpack(file)
 
     def _stops(self, step: int) -> np.ndarray:
-        with self.path(step).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return np.asarray(archive["stop"])
+        with self.path(step).open("rb") as file:
+            return npz.unpack(file, ("stop",))["stop"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -23,6 +25,7 @@ import tomli_w
 
 from rlkit import load, npz, trust
 from rlkit.decoding import MOST_PIXELS, pixels
+from rlkit.digests import Digest, Manifest
 from rlkit.errors import UserError
 from rlkit.experiments import training
 from rlkit.experiments.benchmarks import strangers
@@ -69,6 +72,14 @@ def put(run: Path, **entries: Any) -> None:
     """Change entries of a run's run.json."""
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, **entries}))
+
+
+def configure(run: Path, text: str = "", **fields: Any) -> None:
+    """Change a run's config, of which no checkpoint has a copy then."""
+    config = tomllib.loads((run / "config.toml").read_text())
+    (run / "config.toml").write_text(text or tomli_w.dumps({**config, **fields}))
+    for copy in run.glob("checkpoints/**/digests-*.json"):
+        copy.unlink()
 
 
 # ---- links, pipes and devices
@@ -238,20 +249,53 @@ def test_a_broken_run_is_listed_as_broken_beside_the_others(text: str, told: str
     "text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "\x00", "seed = 1979-05-27", "[env_args]\nx = [1979-05-27]"]
 )
 def test_a_broken_config_is_one_sentence(text: str, run: Path, rl: Command) -> None:
-    (run / "config.toml").write_text('agent = "q-learning"\nenv = "FrozenLake-v1"\n' + text)
+    configure(run, 'agent = "q-learning"\nenv = "FrozenLake-v1"\n' + text)
     done = rl("evaluate", run)
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "config.toml" in done.err
 
 
 def test_no_config_opens_a_window(run: Path, rl: Command) -> None:
-    config = tomllib.loads((run / "config.toml").read_text())
-    (run / "config.toml").write_text(tomli_w.dumps({**config, "env_args": {"render_mode": "human"}}))
+    configure(run, env_args={"render_mode": "human"})
     done = rl("evaluate", run)
     assert done.code == 2
     assert "takes no argument 'render_mode'" in done.err
     refused = rl("play", "x.tflite", "--env", "CartPole-v1", "--set", "render_mode=human")
     assert "takes no argument 'render_mode' here" in refused.err
+
+
+def test_a_checkpoints_copy_of_the_config_is_no_way_around(run: Path, module: Path) -> None:
+    manifest = Manifest.read(run / "checkpoints", 200)
+    texts = {"config.toml": manifest.texts["config.toml"].replace("FrozenLake-v1", "theirs_module:Theirs-v0")}
+    dataclasses.replace(manifest, texts=texts).write(run / "checkpoints")
+    with pytest.raises(UserError, match="was not made here"):
+        load(run)
+    assert not module.exists()
+    dataclasses.replace(manifest, texts={"config.toml": "a = " + "[" * 100_000}).write(run / "checkpoints")
+    with pytest.raises(UserError, match="nested too deeply"):
+        load(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": "x"},
+        {"files": {"../../x": Digest(1, "0")}},
+        {"files": {"replay-x.npz": Digest(1, "0")}},
+        {"rows": {"metrics.csv": Digest("1", "0")}},  # type: ignore[arg-type]
+        {"texts": {"config.toml": 7}},
+        {"bests": ("x",)},
+        {"score": "x"},
+        {"texts": [[[[]]]]},
+    ],
+)
+def test_a_strangers_digests_are_checked_too(changes: dict[str, Any], run: Path) -> None:
+    manifest = Manifest.read(run / "checkpoints", 200)
+    text = json.dumps(dataclasses.asdict(manifest) | changes)
+    content = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n"
+    (run / "checkpoints" / "digests-200.json").write_text(content)
+    with pytest.raises(ValueError, match="is of another version"):
+        Manifest.read(run / "checkpoints", 200)
 
 
 # ---- code
@@ -276,14 +320,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "ran"
 
 
-def named(run: Path) -> None:
-    """Have a run's config name the module."""
-    config = tomllib.loads((run / "config.toml").read_text())
-    (run / "config.toml").write_text(tomli_w.dumps({**config, "env": "theirs_module:Theirs-v0"}))
-
-
 def test_a_module_that_a_strangers_run_names_is_imported_only_if_it_is_trusted(run: Path, module: Path) -> None:
-    named(run)
+    configure(run, env="theirs_module:Theirs-v0")
     with pytest.raises(UserError, match=r"was not made here, .*env = 'theirs_module:Theirs-v0': give --trust"):
         load(run)
     put(run, seal="0" * 64)
@@ -305,7 +343,7 @@ def test_a_run_that_names_a_module_is_known_again_by_who_made_it(
     training.resume(made.path, steps=100)
     load(made.path)
     config = tomllib.loads((made.path / "config.toml").read_text())
-    (made.path / "config.toml").write_text(tomli_w.dumps({**config, "env_args": {"is_slippery": False}}))
+    configure(made.path, env_args={"is_slippery": False})
     with pytest.raises(UserError, match="was not made here"):
         load(made.path)
     made.directory.write_config(config)
