@@ -219,7 +219,8 @@ class TensorBoardObserver:
                 self._writer.write(self._event(wall_time=time.time(), **event).SerializeToString())
             self._writer.flush()
         except (self._tf.errors.OpError, OSError) as error:
-            raise WriteError(f"{self._path} cannot be written: {reason(error)}") from error
+            why = with_room(reason(error), self._path.parent, summary.ByteSize())
+            raise WriteError(f"{self._path} cannot be written: {why}") from error
         self._begun = True
 
     def _cut(self, step: int) -> None:

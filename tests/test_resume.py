@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -231,18 +232,28 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(kind: str, tmp_path: 
 def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
         pytest.skip("no disk can be mounted here")
     try:
-        words = ("q-learning", "--env", "FrozenLake-v1", "--steps", "3000", "--log-interval", "1", "--run-dir", disk)
-        failed = subprocess.run(command("train", *words), capture_output=True, text=True, check=False, timeout=300)
-        assert failed.returncode == 2
+        words = "q-learning --env FrozenLake-v1 --simulate env --steps 3000 --log-interval 1 --checkpoint-interval 500"
+        said = tmp_path / "said"
+        process = start("train", *words.split(), "--run-dir", disk, said=said)
+        wait_for_progress(process.is_alive, disk)
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:  # another's
+            while True:
+                filler.write(bytes(4096))
+        assert ended(process) == 2
         (run,) = runs_in(disk)
-        last = failed.stderr.splitlines()[-1]
-        assert re.fullmatch(
-            rf"rlkit: .*No space left on device.*; make room and go on with: rlkit train --resume {run}", last
-        ), failed.stderr
-        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        last = said.read_text().splitlines()[-1]
+        room = r"No space left on device: .*B needed, .*B free"
+        told = re.fullmatch(
+            rf"rlkit: .*{room}.*; the last good checkpoint is of step (\d+); make room and go on with: rlkit train "
+            rf"--resume {run}",
+            last,
+        )
+        assert told, said.read_text()
+        assert (run / "checkpoints" / f"digests-{told[1]}.json").stat().st_size > 0
+        (disk / "filler").unlink()
         again = subprocess.run(
             command("train", "--resume", run), capture_output=True, text=True, check=False, timeout=300
         )

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlkit import digests
 from rlkit.experiments.benchmarks._measuring import print_machine, table
 from rlkit.experiments.benchmarks._survival import (
     Case,
@@ -33,7 +34,6 @@ from rlkit.experiments.benchmarks._survival import (
     runs_in,
     until,
 )  # fmt: skip
-from rlkit.files import steps_in
 
 CASES = (
     "dqn, host", "dqn, one env, n-step", "dqn, compiled", "dqn, compiled, two seeds", "dqn, lstm", "pqn, host",
@@ -104,6 +104,8 @@ class Half:
     run: Path
     best: tuple[int | None, str]
     """How its best agent is loaded."""
+    said: frozenset[str]
+    """Lines that are said when it goes on undamaged."""
 
 
 def halfway(case: Case, folder: Path) -> list[Half]:
@@ -113,13 +115,19 @@ def halfway(case: Case, folder: Path) -> list[Half]:
 
     def there() -> bool:
         runs = runs_in(folder / "half")
-        return bool(runs) and all(max(steps_in(run / "checkpoints"), default=0) >= goal for run in runs)
+        return bool(runs) and all(max(digests.steps(run / "checkpoints"), default=0) >= goal for run in runs)
 
     if not until(there, process):
         sys.exit(f"a run ended before it could be killed: {(folder / 'half.txt').read_text()[-500:]}")
     process.kill()
     process.join()
-    return [Half(run, load(run, folder / "best.txt")) for run in runs_in(folder / "half")]
+    halves = []
+    for number, run in enumerate(runs_in(folder / "half")):
+        copy, said = shutil.copytree(run, folder / "copy" / str(number)), folder / f"copy{number}.txt"
+        best = load(copy, said)
+        ended(resume(copy, said))
+        halves.append(Half(run, best, frozenset(said.read_text().splitlines())))
+    return halves
 
 
 def outcome(code: int | None, said: str, same: bool) -> str:
@@ -150,7 +158,7 @@ def trial(half: Half, file: str, way: str, expected: Result, folder: Path, rng: 
         else:
             code = ended(resume(run, said))
             same = code == 0 and not expected.differing(result(run))
-        text = said.read_text() if said.exists() else ""
+        text = "\n".join(line for line in said.read_text().splitlines() if line not in half.said)
         found[what] = outcome(code, text, same)
         if found[what] not in GOOD:
             print(text[-1500:], flush=True)
