@@ -35,10 +35,11 @@ from rlkit.experiments.benchmarks._survival import (
     until,
 )  # fmt: skip
 
-CASES = (
-    "dqn, host", "dqn, one env, n-step", "dqn, compiled", "dqn, compiled, two seeds", "dqn, lstm", "pqn, host",
-    "rainbow, Catch", "q-learning, model", "sarsa, env", "mlp", "lstm, text",
-)  # fmt: skip
+SHARES = {
+    "dqn, host": 8, "dqn, one env, n-step": 8, "dqn, compiled": 2, "dqn, compiled, two seeds": 2, "dqn, lstm": 3,
+    "pqn, host": 6, "rainbow, Catch": 3, "q-learning, model": 10, "sarsa, env": 10, "mlp": 8, "lstm, text": 5,
+}  # fmt: skip
+"""Cases, and the shares of the trials that they get: those that take a moment more than those that are compiled."""
 
 GOOD = ("exact", "exact, and told", "goes on, and told", "refused in a sentence")
 """Outcomes that keep the promise."""
@@ -109,9 +110,9 @@ class Half:
 
 
 def halfway(case: Case, folder: Path) -> list[Half]:
-    """Runs of a case that were killed behind half of their steps."""
+    """Runs of a case that were killed behind two thirds of their steps."""
     process = begin(case, folder / "half", folder / "half.txt")
-    goal = case.fields["steps"] * 0.55
+    goal = case.fields["steps"] * 0.7
 
     def there() -> bool:
         runs = runs_in(folder / "half")
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--only", help="Cases whose names hold one of these words.")
     arguments = parser.parse_args()
     print_machine()
-    cases = {name: case for name, case in chosen(arguments.only).items() if name in CASES}
+    cases = {name: case for name, case in chosen(arguments.only).items() if name in SHARES}
     tally = {what: collections.Counter[str]() for what in ("load", "resume")}
     wrong = []
     ways = [*WAYS, "empty", "missing", "a folder", "another step's"]
@@ -186,12 +187,12 @@ def main() -> None:
                 sys.exit((place / "whole.txt").read_text()[-2000:])
             expected = [result(run) for run in runs_in(place / "whole")]
             halves = halfway(case, place)
-            files = sorted(str(file.relative_to(halves[0].run)) for file in halves[0].run.rglob("*") if file.is_file())
-            count = arguments.count // len(cases) + (at < arguments.count % len(cases))
-            for number in range(count):
-                file, way = files[number % len(files)], rng.choice(ways)
-                which = number % len(halves)
-                found = trial(halves[which], file, way, expected[which], place, rng)
+            share = arguments.count * SHARES[name] / sum(SHARES[other] for other in cases)
+            for number in range(round(share)):
+                half, whole = halves[number % len(halves)], expected[number % len(halves)]
+                files = sorted(str(file.relative_to(half.run)) for file in half.run.rglob("*") if file.is_file())
+                file, way = files[number // len(halves) % len(files)], rng.choice(ways)
+                found = trial(half, file, way, whole, place, rng)
                 for what, how in found.items():
                     tally[what][how] += 1
                     wrong += [] if how in GOOD else [f"{name}, {what}: {file}, {way}: {how}"]
