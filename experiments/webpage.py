@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
 
 from rlkit import __version__, envs
 from rlkit.errors import UserError
@@ -29,6 +36,9 @@ ENVS = (CARTPOLE, TRIANGLE)
 
 ROWS = 50
 """Most rows of a triangle that the page has room for."""
+
+IDLE = 30.0
+"""Seconds after which a connection is closed on which nothing comes."""
 
 FACTS = "page.json"
 """What the page knows of the run; also by which a folder is known to be a page."""
@@ -142,6 +152,21 @@ def _triangle(run: Run) -> dict[str, Any]:
         }
 
 
+@lru_cache(1)
+def policy() -> str:
+    """What the page may do, for browsers: run its own files and its runtime, and talk to its own server alone.
+
+    The runtime is inflated in the page, so it comes from blob: addresses; the one script in the page itself is a map of
+    names, which is allowed by its digest.
+    """
+    found = re.search(rb'<script type="importmap">(.*?)</script>', (ASSETS / "index.html").read_bytes(), re.DOTALL)
+    digest = base64.b64encode(sha256(found[1] if found else b"").digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval' 'sha256-{digest}'; connect-src 'self' blob:; "
+        "style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
 class _Handler(SimpleHTTPRequestHandler):
     """Files of the server's folder, without a log."""
 
@@ -154,7 +179,21 @@ class _Handler(SimpleHTTPRequestHandler):
         ".json": "application/json",
         ".svg": "image/svg+xml",
     }
+    timeout = IDLE
     server: Server
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """The file that is asked for; no folder but the page's own is answered."""
+        path = Path(self.translate_path(self.path))
+        try:
+            root = path == self.server.folder and urlsplit(self.path).path.endswith("/")  # else it would redirect
+            found = root or path.is_file()
+        except (OSError, ValueError):  # a name that is too long; an address that is none
+            found = False
+        if found:
+            return super().send_head()
+        self.send_error(HTTPStatus.NOT_FOUND)
+        return None
 
     def translate_path(self, path: str) -> str:
         self.directory = str(self.server.folder)
@@ -162,6 +201,10 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # the next run's page may have the same address
+        self.send_header("Content-Security-Policy", policy())
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("X-Frame-Options", "DENY")
+        self.send_header("Referrer-Policy", "no-referrer")
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None: ...
@@ -203,6 +246,6 @@ class Server(ThreadingHTTPServer):
             return
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away is no error; all else is shown."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """A browser that goes away or takes nothing more is no error; all else is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)  # type: ignore[arg-type] # as the base has it

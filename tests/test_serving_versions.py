@@ -24,6 +24,7 @@ import tensorflow as tf
 from rlkit.cli.serve import exported, run_at
 from rlkit.experiments import exporting
 from rlkit.run import RunDirectory
+from rlkit.serving import models
 from rlkit.serving.errors import ServingError
 from rlkit.serving.folders import listing, versions_in
 from rlkit.serving.models import Model
@@ -185,6 +186,67 @@ def test_a_folder_that_is_removed_takes_its_version_along(tmp_path: Path, made: 
     assert answered(served) == 1
 
 
+def test_a_copying_tools_temporary_file_is_no_shard(tmp_path: Path, made: Callable[[Path, int], None]) -> None:
+    """As aws s3 cp and gsutil name what they have in part; it ended the thread that looks for versions."""
+    made(tmp_path, 1)
+    folder = tmp_path / "1" / "variables"
+    whole = (folder / "variables.data-00000-of-00001").read_bytes()
+    for name in (
+        "variables.data-00000-of-00001.6eF2bA1c",
+        "variables.data-.part",
+        "variables.data-0-of-1",
+        "variables.data-",
+    ):
+        (folder / name).write_bytes(b"x" * 1000)
+    assert listing(tmp_path / "1") is not None
+    (folder / "variables.data-00000-of-00001").unlink()
+    assert listing(tmp_path / "1") is None
+    for name in ("variables.data-00001-of-00002", "variables.data-00000-of-00000"):
+        (folder / name).write_bytes(whole)
+        assert listing(tmp_path / "1") is None
+    (folder / "variables.data-00000-of-00002").write_bytes(whole)
+    for name in ("variables.data-00000-of-00000",):
+        (folder / name).unlink()
+    assert listing(tmp_path / "1") is not None
+
+
+def test_the_watcher_outlives_whatever_happens(
+    tmp_path: Path, made: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once, counted each time, shown while it lasts, and over when it is over."""
+    made(tmp_path, 1)
+    said: list[str] = []
+    served = Model("m", tmp_path, 1, {}, said.append)
+    served.poll(False)
+    told = len(said)
+
+    def broken(path: Path) -> dict[int, Path]:
+        raise RuntimeError("a kind that nobody thought of")
+
+    monkeypatch.setattr(models, "versions_in", broken)
+    stop = threading.Event()
+    watcher = threading.Thread(target=served.watch, args=(stop, 0.01))
+    watcher.start()
+    try:
+        ends = time.monotonic() + 20
+        while served.failures < 3 and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert served.failures >= 3
+        assert "RuntimeError: a kind that nobody thought of" in served.trouble
+        assert len(said) == told + 1
+        assert "a kind that nobody thought of" in caplog.text
+        monkeypatch.setattr(models, "versions_in", versions_in)
+        made(tmp_path, 2)
+        while list(served.loaded) != [2] and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert list(served.loaded) == [2]
+        assert watcher.is_alive()
+    finally:
+        stop.set()
+        watcher.join(20)
+    assert served.trouble == ""
+
+
 # ---- the command
 
 
@@ -338,6 +400,35 @@ def test_a_port_that_is_taken_and_a_version_that_is_broken(
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff")
     said = rl("serve", tmp_path, "--port", 0, "--grpc-port", 0)
     assert (said.code, "no version in" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize("which", ["--port", "--grpc-port"])
+def test_the_ports_are_tried_before_there_is_work(
+    rl: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    run = tmp_path / "CartPole-v1" / "dqn" / "one"
+    (run / "checkpoints" / "best").mkdir(parents=True)
+    info = {"format": 1, "agent": "dqn", "env": "CartPole-v1", "status": "finished", "verb": "train"}
+    (run / "run.json").write_text(json.dumps(info))
+    (run / "config.toml").write_text('agent = "dqn"\n')
+    (run / "checkpoints" / "best" / "ckpt-20.index").touch()
+    monkeypatch.setattr(exporting, "export_run", lambda *_, **__: pytest.fail("it was exported"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = "--grpc-port" if which == "--port" else "--port"
+        said = rl("serve", run, which, port, other, 0)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{which} {port} cannot be listened on at 127.0.0.1" in said.err
+
+
+def test_an_address_that_others_reach_is_warned_of(
+    rl: Callable[..., Said], tmp_path: Path, made: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path, 1)
+    monkeypatch.setattr("rlkit.serving.server.run", lambda *_: None)
+    for host, warned in (("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)):
+        said = rl("serve", tmp_path, "--host", host, "--port", 0, "--grpc-port", 0)
+        assert (said.code, f"{host} can be reached from other machines" in said.err) == (0, warned)
 
 
 def test_a_run_is_exported_unless_its_best_is(

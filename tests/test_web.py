@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ import rlkit
 from rlkit.envs.number_triangle import NumberTriangleEnv, Triangle
 from rlkit.errors import UserError
 from rlkit.experiments import exporting, webpage
-from rlkit.experiments.benchmarks.web import FLAGS
+from rlkit.experiments.benchmarks.web import FLAGS, wait
 
 if TYPE_CHECKING:
     from conftest import Said
@@ -307,7 +308,7 @@ def visit(browser: BrowserContext) -> Iterator[Open]:
         page.set_viewport_size({"width": width, "height": 844})
         page.emulate_media(reduced_motion=reduced_motion)
         page.goto(address)
-        page.wait_for_function("globalThis.rlkit?.last")
+        wait(page, "globalThis.rlkit?.last")
         return found
 
     yield open_
@@ -366,24 +367,24 @@ def test_the_first_load_is_small(sites: dict[str, Site], visit: Open) -> None:
 def test_pause_step_and_restart_by_keyboard(sites: dict[str, Site], visit: Open) -> None:
     found = visit(sites["cartpole"].address)
     page = found.page
-    page.wait_for_function("rlkit.session.steps > 2")
+    wait(page, "rlkit.session.steps > 2")
     page.keyboard.press("Space")
     assert (found.text("#run"), found.text("#status")) == ("Play", "Paused.")
     page.evaluate("rlkit.busy")
     page.locator("#restart").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("rlkit.session.steps === 0")
+    wait(page, "rlkit.session.steps === 0")
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.id") == "step"
     for count in (1, 2):
         page.keyboard.press("Enter")
-        page.wait_for_function(f"rlkit.session.steps === {count}")
+        wait(page, f"rlkit.session.steps === {count}")
     page.wait_for_timeout(200)
     assert found.session("steps") == 2, "it stays paused"
-    page.wait_for_function("document.getElementById('count').innerText === 'Step 2, return 2'")
+    wait(page, "document.getElementById('count').innerText === 'Step 2, return 2'")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Space")
-    page.wait_for_function("rlkit.session.steps > 4")
+    wait(page, "rlkit.session.steps > 4")
     assert found.text("#run") == "Pause"
 
 
@@ -431,7 +432,7 @@ def test_the_pole_is_pushed_by_key_mouse_and_touch(sites: dict[str, Site], visit
     page.keyboard.press("Space")
     page.evaluate("rlkit.busy")
     page.click("#restart")
-    page.wait_for_function("rlkit.session.steps === 0")
+    wait(page, "rlkit.session.steps === 0")
     page.evaluate("document.activeElement.blur()")
     box = page.locator("#stage svg").bounding_box()
     assert box is not None
@@ -452,7 +453,7 @@ def test_the_pole_is_pushed_by_key_mouse_and_touch(sites: dict[str, Site], visit
     assert found.session("values") != values
     assert found.session("pushed") is True
     page.click("#run")
-    page.wait_for_function("rlkit.session.ended")
+    wait(page, "rlkit.session.ended")
     assert "pushed, so it is no score" in found.text("#status")
     assert found.scores("agent")[0] == "0"
 
@@ -460,31 +461,31 @@ def test_the_pole_is_pushed_by_key_mouse_and_touch(sites: dict[str, Site], visit
 def test_a_person_plays_cartpole_by_keyboard_and_scores_are_compared(sites: dict[str, Site], visit: Open) -> None:
     found = visit(sites["cartpole"].address)
     page = found.page
-    page.wait_for_function("rlkit.session.scores.agent.episodes > 0")
+    wait(page, "rlkit.session.scores.agent.episodes > 0")
     _, last, mean, best = found.scores("agent")
     assert float(best) >= float(mean) > 5
     assert float(last) > 5
     page.locator("input[value=agent]").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("rlkit.session.player === 'person' && rlkit.session.steps === 0")
+    wait(page, "rlkit.session.player === 'person' && rlkit.session.steps === 0")
     assert found.text("#status") == "Press ← or → to begin."
     assert found.text("#left") == "← left"
     page.wait_for_timeout(100)
     assert found.session("steps") == 0, "it waits"
     page.locator("#left").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("rlkit.session.ended")
+    wait(page, "rlkit.session.ended")
     assert found.session("action") == 0
     assert found.session("env.state[1]") < -1, "always to the left"
-    page.wait_for_function("document.querySelector('#score-person td').innerText === '1'")
+    wait(page, "document.querySelector('#score-person td').innerText === '1'")
     _, last, mean, best = found.scores("person")
     assert last == mean == best
     assert 8 <= float(last) <= 12, "a pole falls in ten steps or so if the cart is pushed one way"
     assert re.match(rf"You ended after {last} steps with return {last}\.", found.text("#status"))
-    page.wait_for_function("rlkit.session.waiting")
+    wait(page, "rlkit.session.waiting")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("rlkit.session.action === 1")
+    wait(page, "rlkit.session.action === 1")
 
 
 def test_a_person_plays_the_triangle(sites: dict[str, Site], visit: Open) -> None:
@@ -492,7 +493,7 @@ def test_a_person_plays_the_triangle(sites: dict[str, Site], visit: Open) -> Non
     page = found.page
     page.locator("input[value=person]").check()
     page.evaluate("document.activeElement.blur()")
-    page.wait_for_function("rlkit.session.steps === 0")
+    wait(page, "rlkit.session.steps === 0")
     page.evaluate("rlkit.env.slip = 0")
     box = page.locator("#stage svg").bounding_box()
     assert box is not None
@@ -548,7 +549,7 @@ def test_a_triangles_exact_values_stand_beside_the_learned_ones(sites: dict[str,
     assert f"mean return is {value:.2f}".rstrip("0") in found.text("#bound")
     page.click("#run")
     page.click("#restart")
-    page.wait_for_function("rlkit.session.steps === 0")
+    wait(page, "rlkit.session.steps === 0")
     page.wait_for_timeout(100)
     assert page.locator(".action .number").all_inner_texts() == [
         f"{learned[0, a]:.2f}\n{best[0, a]:.2f}" for a in (0, 1)
@@ -576,7 +577,7 @@ def test_less_motion_begins_paused(sites: dict[str, Site], visit: Open) -> None:
     found.page.wait_for_timeout(150)
     assert found.session("steps") == 0
     found.page.click("#run")
-    found.page.wait_for_function("rlkit.session.steps > 0")
+    wait(found.page, "rlkit.session.steps > 0")
 
 
 def test_a_page_that_lacks_its_model_says_so(sites: dict[str, Site], browser: BrowserContext, tmp_path: Path) -> None:
@@ -585,7 +586,7 @@ def test_a_page_that_lacks_its_model_says_so(sites: dict[str, Site], browser: Br
     with webpage.Server(folder, port=0) as server, serving(server):
         page = browser.new_page()
         page.goto(server.address)
-        page.wait_for_function("document.getElementById('status').innerText.includes('not work')")
+        wait(page, "document.getElementById('status').innerText.includes('not work')")
         assert "model.tflite cannot be loaded: 404" in page.inner_text("#status")
         page.close()
 
@@ -745,3 +746,78 @@ def test_wasm_has_its_type(tmp_path: Path) -> None:
     server = webpage.Server(tmp_path, port=0)
     with server, serving(server), urllib.request.urlopen(f"{server.address}a.wasm") as response:
         assert response.headers["Content-Type"] == "application/wasm"
+
+
+def asked(server: webpage.Server, data: bytes, *, end: bool = True) -> bytes:
+    """What the server says to some bytes until it closes."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+        client.sendall(data)
+        if end:
+            client.shutdown(socket.SHUT_WR)
+        found = b""
+        while more := client.recv(65536):
+            found += more
+    return found
+
+
+def test_only_the_pages_files_are_served(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No folder is listed, and no path is an exception: %00 was a traceback and no answer."""
+    page = shutil.copytree(webpage.ASSETS, tmp_path / "page")
+    (tmp_path / "secret.txt").write_text("secret")
+    with webpage.Server(page, port=0) as server, serving(server):
+        for path, status in {
+            b"/": 200, b"/index.html": 200, b"/?a": 200, b"/style.css#x": 200, b"//style.css": 200, b"/./page.mjs": 200,
+            b"/vendor/": 404, b"/vendor": 404, b"/vendor/litert/": 404, b"//evil.example/..": 404, b"//[/": 404,
+            b"/style.css/": 404,
+            b"/%00": 404, b"/style.css%00": 404, b"/%00/../style.css": 200, b"/../secret.txt": 404,
+            b"/%2e%2e/secret.txt": 404,
+            b"/..%2fsecret.txt": 404, b"/%ff": 404, b"/" + b"a" * 5000: 404, b"/" + b"a" * 70_000: 414, b"*": 404,
+            b"/\xc3\xa9": 404,
+        }.items():  # fmt: skip
+            found = asked(server, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert found.startswith(b"HTTP/1.1 %d " % status), (path, found[:60])
+            assert b"secret" not in found
+            assert b"Directory listing" not in found
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_the_page_may_do_is_said_in_headers(tmp_path: Path) -> None:
+    page = shutil.copytree(webpage.ASSETS, tmp_path / "page")
+    with webpage.Server(page, port=0) as server, serving(server):
+        for path in (b"/", b"/page.mjs", b"/missing"):
+            found = asked(server, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").partition(
+                b"\r\n\r\n"
+            )[0]
+            assert b"\r\nX-Content-Type-Options: nosniff" in found
+            assert b"\r\nX-Frame-Options: DENY" in found
+            assert b"frame-ancestors 'none'" in found
+            assert b"default-src 'none'" in found
+            assert b"'unsafe-inline'" not in found
+            assert b"'unsafe-eval'" not in found.replace(b"'wasm-unsafe-eval'", b"")
+
+
+def test_a_connection_that_says_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webpage._Handler, "timeout", 0.3)
+    with webpage.Server(tmp_path, port=0) as server, serving(server):
+        begun = time.monotonic()
+        for data in (b"", b"GET / HT", b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"):
+            asked(server, data, end=False)
+        assert time.monotonic() - begun < 10
+
+
+def test_a_page_of_another_cannot_show_it(sites: dict[str, Site], browser: BrowserContext) -> None:
+    """In a frame a stranger's page could have a person click on what they do not see."""
+    page = browser.new_page()
+    try:
+        with webpage.Server(sites["cartpole"].folder, port=0) as other, serving(other):
+            page.goto(f"{other.address}style.css")
+            refused: list[str] = []
+            page.on("console", lambda said: refused.append(said.text))
+            page.evaluate(
+                "src => document.body.append(Object.assign(document.createElement('iframe'), {src}))",
+                sites["cartpole"].address,
+            )
+            page.wait_for_timeout(500)
+        assert any("frame" in text for text in refused), refused
+    finally:
+        page.close()

@@ -59,13 +59,25 @@ FRAMES = """(seconds) => new Promise((done) => {
 })"""
 
 
+def wait(page: Page, expression: str, seconds: float = 30.0) -> None:
+    """Wait until an expression is true in a page.
+
+    Playwright's own way evaluates a text in the page, which the page's Content-Security-Policy forbids.
+    """
+    ends = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        if time.monotonic() > ends:
+            raise TimeoutError(f"not after {seconds:g} s: {expression}")
+        page.wait_for_timeout(20)
+
+
 def measure(page: Page, address: str, seconds: float) -> dict[str, Any]:
     """Figures of the page at an address: bytes, and milliseconds unless they say otherwise."""
     responses: list[Any] = []
     page.on("response", lambda response: responses.append(response))  # noqa: PLW0108 - it takes no built-in
     begun = time.perf_counter()
     page.goto(address)
-    page.wait_for_function("globalThis.rlkit?.last")
+    wait(page, "globalThis.rlkit?.last")
     ready = (time.perf_counter() - begun) * 1000
     if not any(response.url.endswith(".wasm.gz") for response in responses):
         raise RuntimeError("the page has loaded no WebAssembly: what it plays by is not LiteRT")

@@ -80,6 +80,10 @@ class Label(click.ParamType):  # type: ignore[type-arg] # generic only in the ne
     help="Take graphs with this TensorFlow operation too, such as ReadFile; may be repeated.",
 )
 @click.option("--trust", is_flag=True, help="Serve a run with a SavedModel that was not made here; asked for once.")
+@click.option(
+    "--cors", is_flag=True, help="Let web pages of any origin ask, as --enable_cors_support of TensorFlow Serving."
+)
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A name with a dot that requests may have.")
 @click.option("--allow-nan", "nan", is_flag=True, help="Take NaN and Infinity in JSON, as TensorFlow Serving does.")
 def serve(
     path: Path, name: str, labels: tuple[tuple[str, int], ...], max_body: int, trust: bool, **how: Any  # noqa: ANN401 - click's
@@ -90,6 +94,8 @@ def serve(
     model is not exported yet is exported first. A new version in the folder is served as soon as it is there whole.
     """
     from rlkit.serving.folders import check_folder, versions_in
+    from rlkit.serving.hosts import is_loopback
+    from rlkit.serving.ports import check_ports
     from rlkit.trust import check_model
 
     missing = [module for module in NEEDS if find_spec(module) is None]
@@ -100,6 +106,9 @@ def serve(
     run = run_at(path)
     if run is None:
         check_folder(path)
+    check_ports(how["host"], how["port"], how["grpc_port"])
+    if not is_loopback(how["host"]):
+        say(f"{how['host']} can be reached from other machines: there is no password and no encryption")
     with loading():
         from rlkit.serving import server
     server.prepare()

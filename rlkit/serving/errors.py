@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
+
+LONGEST = 1_000
+"""Bytes of an error's message."""
 
 
 class Code(Enum):
@@ -35,12 +39,15 @@ class ServingError(Exception):
 
     Args:
         code: what kind of error.
-        message: for the client.
+        message: for the client, who is told the beginning of a long one: gRPC has no room for more.
+        http: the HTTP status, if it is not the code's.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
+    def __init__(self, code: Code, message: str, http: int | None = None) -> None:
+        whole = message[: LONGEST + 1].encode(errors="replace")
+        self.message = (whole if len(whole) <= LONGEST else whole[:LONGEST] + b"...").decode(errors="ignore")
+        super().__init__(self.message)
+        self.code, self.http = code, http or code.http
 
 
 def invalid(message: str) -> ServingError:
@@ -49,9 +56,11 @@ def invalid(message: str) -> ServingError:
 
 
 def told(error: BaseException) -> ServingError:
-    """What a client is told of an exception that a model raised: TensorFlow's own code where it has one."""
+    """What a client is told of an exception: TensorFlow's own code where it has one; what has none is logged."""
     if isinstance(error, ServingError):
         return error
     number = getattr(error, "error_code", None)
-    code = next((c for c in Code if c.number == number), Code.INTERNAL)
-    return ServingError(code, str(getattr(error, "message", None) or error))
+    code = next((c for c in Code if c.number == number), None)
+    if code is None:
+        logging.getLogger(__name__).error("a request ended in an exception", exc_info=error)
+    return ServingError(code or Code.INTERNAL, str(getattr(error, "message", None) or error))

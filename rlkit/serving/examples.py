@@ -9,13 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.serving.errors import Code, ServingError, invalid
-from rlkit.serving.json_tensors import JSON, bytes_of, shown
+from rlkit.serving.json_reader import JSON, groups, is_list, shown
+from rlkit.serving.json_tensors import bytes_of
 from rlkit.serving.signature import CLASSIFY, DEFAULT, REGRESS, Arrays, Signature
 
 KINDS = {CLASSIFY: "classification", REGRESS: "regression"}
 """What TensorFlow Serving calls a signature of each method."""
 
 LARGEST = float(np.finfo(np.float32).max)
+
+FLUSH = 1000
+"""Features after which those of an example are serialized: as messages they take a hundred times their JSON."""
 
 OUTPUTS = {CLASSIFY: ("classes", "scores"), REGRESS: ("outputs",)}
 
@@ -46,50 +50,75 @@ def signature_for(signatures: Mapping[str, Signature], name: str, method: str) -
     return found
 
 
-def serialized(request: Mapping[str, JSON]) -> list[bytes]:
+def serialized(request: Mapping[str, JSON], limit: int) -> list[bytes]:
     """The examples of a JSON request as serialized tf.train.Example messages, each with the context before it.
 
+    Args:
+        request: the JSON object.
+        limit: bytes that all copies of the context may have together.
+
     Raises:
-        ServingError: the request is not as the protocol wants it.
+        ServingError: the request is not as the protocol wants it, or too large.
     """
-    context = _example(request["context"]).SerializeToString() if "context" in request else b""
+    context = _example(request["context"]) if "context" in request else b""
     examples = request.get("examples")
     if examples is None and "examples" not in request:
         raise invalid(
             f"JSON Value: {shown(request)} When method is classify, key 'examples' is expected and was not found"
         )
-    if type(examples) is not list:
+    if not is_list(examples):
         raise invalid(f"JSON Value: {shown(request)} Expecting 'examples' value to be an list/array")
-    if not examples:
+    found: list[bytes] = []
+    for group in groups(examples):
+        check_context(context, len(found) + len(group), limit)
+        found += [context + _example(value) for value in group]
+    if not found:
         raise invalid(f"JSON Value: {shown(request)} 'examples' value is an empty array")
-    return [context + _example(value).SerializeToString() for value in examples]
+    return found
 
 
-def _example(value: JSON) -> tf.train.Example:
+def check_context(context: bytes, count: int, limit: int) -> None:
+    """ServingError where a context would be copied before so many examples that it takes more than the limit."""
+    if len(context) * count > limit:
+        raise ServingError(
+            Code.RESOURCE_EXHAUSTED,
+            f"A context of {len(context)} bytes before {count} examples has more than {limit} bytes",
+        )
+
+
+def _example(value: JSON) -> bytes:
+    """An example, serialized: what is serialized later is added to what was before."""
     if type(value) is not dict:
         raise invalid(f"Example must be JSON object but got JSON {shown(value)}")
-    return tf.train.Example(features=tf.train.Features(feature={k: _feature(k, v) for k, v in value.items()}))
+    made, done = tf.train.Example(), bytearray()
+    for name, item in value.items():
+        _fill(made.features.feature[name], name, item)
+        if len(made.features.feature) == FLUSH:
+            done += made.SerializeToString()
+            made.Clear()
+    return bytes(done + made.SerializeToString()) if done else made.SerializeToString()
 
 
-def _feature(name: str, value: JSON) -> tf.train.Feature:
+def _fill(feature: tf.train.Feature, name: str, value: JSON) -> None:
     """A feature of whole numbers, of decimal numbers or of bytes: by the JSON, as a feature does not know its dtype."""
-    items = value if type(value) is list else [value]
-    kinds = {_kind(name, item) for item in items}
-    if len(kinds) > 1:
-        raise invalid(f"Unexpected element type in feature: {name} expecting type: {_kind(name, items[0]).__name__}")
-    try:
-        if kinds == {int}:
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(item) for item in items]))
-        if kinds == {float}:
-            if any(LARGEST < abs(item) < math.inf for item in items):
-                raise invalid(f"Cannot convert JSON value of feature {name} to float without loss of precision.")
-            return tf.train.Feature(float_list=tf.train.FloatList(value=items))
-        if kinds == {bytes}:
-            values = [bytes_of(item, name) for item in items]
-            return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-    except ValueError:
-        raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.") from None
-    return tf.train.Feature()
+    expected: type | None = None
+    for items in groups(value):
+        kinds = {_kind(name, item) for item in items}
+        expected = expected or (_kind(name, items[0]) if items else None)
+        if kinds - {expected}:
+            told = expected.__name__ if expected else ""
+            raise invalid(f"Unexpected element type in feature: {name} expecting type: {told}")
+        try:
+            if expected is int:
+                feature.int64_list.value.extend([int(item) for item in items])
+            elif expected is float:
+                if any(LARGEST < abs(item) < math.inf for item in items):
+                    raise invalid(f"Cannot convert JSON value of feature {name} to float without loss of precision.")
+                feature.float_list.value.extend(items)
+            elif expected is bytes:
+                feature.bytes_list.value.extend([bytes_of(item, name) for item in items])
+        except ValueError:
+            raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.") from None
 
 
 def _kind(name: str, item: JSON) -> type:

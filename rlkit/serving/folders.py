@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rlkit.errors import UserError
+
+SHARD = re.compile(r"variables/variables\.data-([0-9]{5})-of-([0-9]{5})")
+"""A file of a SavedModel's variables: which it is, and of how many."""
 
 Listing = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of each file in a version's folder."""
@@ -34,8 +38,9 @@ def listing(folder: Path) -> Listing | None:
     if "saved_model.pb" not in names:
         return None
     if (folder / "variables").is_dir():
-        shards = [n for n in names if n.startswith("variables/variables.data-")]
-        if "variables/variables.index" not in names or not shards or len(shards) != int(shards[0].rsplit("-", 1)[-1]):
+        shards = [found.groups() for found in map(SHARD.fullmatch, names) if found]  # a copying tool has other names
+        wanted = {(f"{i:05}", of) for _, of in shards for i in range(int(of))}
+        if "variables/variables.index" not in names or not shards or set(shards) != wanted:
             return None
     return tuple((str(p), found.st_size, found.st_mtime_ns) for p, found in files)
 

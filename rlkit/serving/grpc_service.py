@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+import numpy as np
+from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
 from rlkit.serving import messages
 from rlkit.serving.batching import Answer, Batcher, Call
-from rlkit.serving.errors import Code, ServingError, invalid
-from rlkit.serving.examples import batch, classifications, regressions, signature_for
+from rlkit.serving.errors import Code, ServingError, invalid, told
+from rlkit.serving.examples import batch, check_context, classifications, regressions, signature_for
+from rlkit.serving.json_answers import Slice
+from rlkit.serving.lane import LONG, NUMBERS, Lane
 from rlkit.serving.metrics import Metrics
 from rlkit.serving.models import Model, Version
 from rlkit.serving.signature import CLASSIFY, DEFAULT, REGRESS, Arrays, Signature
@@ -29,132 +31,169 @@ from rlkit.serving.signature import CLASSIFY, DEFAULT, REGRESS, Arrays, Signatur
 Context = Any
 Request = Any
 """A message; the generated modules have no types."""
-R = TypeVar("R")
+T = TypeVar("T")
 
 
-class Services(
-    prediction_service_pb2_grpc.PredictionServiceServicer,
-    model_service_pb2_grpc.ModelServiceServicer,
-):
+def serialize(message: Message) -> bytes:
+    """A message's bytes."""
+    data: bytes = message.SerializeToString()
+    return data
+
+
+class Services:
     """Both services, on one model.
+
+    Messages are parsed and written here, not by gRPC: there, one that is no message would end in UNKNOWN, and a long
+    one would hold up the loop.
 
     Args:
         model: its versions.
         batcher: computes.
+        lane: for what is long.
         metrics: counts.
-        limit: bytes that an input may have.
+        limit: bytes that a request may have.
     """
 
-    def __init__(self, model: Model, batcher: Batcher, metrics: Metrics, limit: int) -> None:
-        self.model, self.batcher, self.metrics, self.limit = model, batcher, metrics, limit
+    def __init__(self, model: Model, batcher: Batcher, lane: Lane, metrics: Metrics, limit: int) -> None:
+        self.model, self.batcher, self.lane, self.metrics, self.limit = model, batcher, lane, metrics, limit
+        self.active = 0
+        """Requests that wait for an answer."""
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register with a server."""
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, server)
+        services: dict[str, dict[str, tuple[type[Message], Callable[[Request], Awaitable[bytes]]]]] = {
+            "tensorflow.serving.PredictionService": {
+                "Predict": (predict_pb2.PredictRequest, self._predict),
+                "Classify": (classification_pb2.ClassificationRequest, self._classify),
+                "Regress": (regression_pb2.RegressionRequest, self._regress),
+                "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, self._metadata),
+            },
+            "tensorflow.serving.ModelService": {
+                "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, self._status)
+            },
+        }
+        for service, methods in services.items():
+            handlers = {
+                api: grpc.unary_unary_rpc_method_handler(self._handler(api, kind, answer))
+                for api, (kind, answer) in methods.items()
+            }
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
-    async def Predict(self, request: Request, context: Context) -> predict_pb2.PredictResponse:  # noqa: N802
-        return await self._answer("Predict", context, self._predict(request))
+    def _handler(
+        self, api: str, kind: type[Message], answer: Callable[[Request], Awaitable[bytes]]
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        """What answers a method's requests, from bytes to bytes."""
 
-    async def Classify(self, request: Request, context: Context) -> classification_pb2.ClassificationResponse:  # noqa: N802
-        return await self._answer("Classify", context, self._classify(request))
+        async def handle(data: bytes, context: Context) -> bytes:
+            begun = time.perf_counter()
+            self.active += 1
+            code = Code.INTERNAL
+            try:
+                long = len(data) > LONG
+                try:
+                    request = await self._beside(long, lambda: kind.FromString(data))
+                except DecodeError as error:
+                    raise invalid(f"The message is no {kind.DESCRIPTOR.name}: {error}") from None
+                response = await answer(request)
+                code = Code.OK
+                return response
+            except Exception as error:  # whatever it is, the client is told by its code
+                found = told(error)
+                code = found.code
+                await _abort(context, found)
+            finally:
+                self.active -= 1
+                self.metrics.request(api, "GRPC", code.name, time.perf_counter() - begun)
 
-    async def Regress(self, request: Request, context: Context) -> regression_pb2.RegressionResponse:  # noqa: N802
-        return await self._answer("Regress", context, self._regress(request))
+        return handle
 
-    async def GetModelMetadata(  # noqa: N802
-        self, request: Request, context: Context
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        return await self._answer("GetModelMetadata", context, self._metadata(request))
-
-    async def GetModelStatus(  # noqa: N802
-        self, request: Request, context: Context
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        return await self._answer("GetModelStatus", context, self._status(request))
-
-    async def _answer(self, api: str, context: Context, answer: Awaitable[R]) -> R:
-        begun = time.perf_counter()
-        code = Code.INTERNAL
-        try:
-            result = await answer
-            code = Code.OK
-            return result
-        except ServingError as error:
-            code = error.code
-            await _abort(context, error)
-        finally:
-            self.metrics.request(api, "GRPC", code.name, time.perf_counter() - begun)
+    async def _beside(self, long: bool, work: Callable[[], T]) -> T:
+        """Work's result; what is long is done beside the loop."""
+        return await self.lane.future(work) if long else work()
 
     def _version(self, request: Request) -> Version:
         return self.model.find(*_named(request))
 
     async def _compute(self, version: Version, signature: Signature, arrays: Arrays) -> Arrays:
-        signature.check(arrays)
-        future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: Answer) -> None:
-            if future.done():  # the client went away
-                return
-            if isinstance(answer, ServingError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer.arrays)
-
         call = Call(version, signature, arrays)
-        call.answer = answered
-        self.batcher.submit(call)
-        return await future
+        version.active += 1
+        try:
+            if self.lane.takes(call):
+                return await self.lane.future(lambda: _joined(self.lane.slices(call)))
+            future: asyncio.Future[Arrays] = self.lane.loop.create_future()
 
-    async def _predict(self, request: Request) -> predict_pb2.PredictResponse:
+            def answered(answer: Answer) -> None:
+                if future.done():  # the client went away
+                    return
+                if isinstance(answer, ServingError):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer.arrays)
+
+            call.answer = answered
+            self.batcher.submit(call)
+            return await future
+        finally:
+            version.active -= 1
+
+    async def _predict(self, request: Request) -> bytes:
         version = self._version(request)
         name = request.model_spec.signature_name or DEFAULT
         signature = version.signatures.get(name)
         if signature is None:
             raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         wanted = _filter(request.output_filter, signature)
-        arrays = {key: messages.array_of(key, tensor, self.limit) for key, tensor in request.inputs.items()}
+        long = request.ByteSize() > LONG
+        arrays = await self._beside(long, lambda: messages.arrays_of(request.inputs, signature))
         outputs = await self._compute(version, signature, arrays)
-        response = predict_pb2.PredictResponse(model_spec=messages.model_spec(self.model.name, version.number, name))
-        for key in wanted:
-            response.outputs[key].CopyFrom(messages.tensor_of(outputs[key]))
-        return response
+
+        def respond() -> bytes:
+            response = predict_pb2.PredictResponse(
+                model_spec=messages.model_spec(self.model.name, version.number, name)
+            )
+            for key in wanted:
+                messages.fill(response.outputs[key], outputs[key])
+            return serialize(response)
+
+        return await self._beside(sum(outputs[key].size for key in wanted) > NUMBERS, respond)
 
     async def _examples(self, request: Request, method: str) -> tuple[Arrays, int, Version, str]:
         version = self._version(request)
         signature = signature_for(version.signatures, request.model_spec.signature_name, method)
-        kind = request.input.WhichOneof("kind")
-        if kind == "example_list":
-            examples = [e.SerializeToString() for e in request.input.example_list.examples]
-        elif kind == "example_list_with_context":
-            given = request.input.example_list_with_context
-            context = given.context.SerializeToString()
-            examples = [context + e.SerializeToString() for e in given.examples]
-        else:
-            examples = []
-        outputs = await self._compute(version, signature, batch(examples))
-        return outputs, len(examples), version, signature.name
+        examples = await self._beside(request.ByteSize() > LONG, lambda: _serialized(request.input, self.limit))
+        arrays = batch(examples)
+        signature.check(arrays)
+        return await self._compute(version, signature, arrays), len(examples), version, signature.name
 
-    async def _classify(self, request: Request) -> classification_pb2.ClassificationResponse:
+    async def _classify(self, request: Request) -> bytes:
         outputs, count, version, name = await self._examples(request, CLASSIFY)
         response = classification_pb2.ClassificationResponse(
             model_spec=messages.model_spec(self.model.name, version.number, name)
         )
-        for labelled in classifications(outputs, count):
-            row = response.result.classifications.add()
-            for label, score in labelled:
-                row.classes.add(label=label, score=score)
-        return response
 
-    async def _regress(self, request: Request) -> regression_pb2.RegressionResponse:
+        def fill() -> bytes:
+            for labelled in classifications(outputs, count):
+                row = response.result.classifications.add()
+                for label, score in labelled:
+                    row.classes.add(label=label, score=score)
+            return serialize(response)
+
+        return await self._beside(count > NUMBERS // 4, fill)
+
+    async def _regress(self, request: Request) -> bytes:
         outputs, count, version, name = await self._examples(request, REGRESS)
         response = regression_pb2.RegressionResponse(
             model_spec=messages.model_spec(self.model.name, version.number, name)
         )
-        for value in regressions(outputs, count):
-            response.result.regressions.add(value=value)
-        return response
 
-    async def _metadata(self, request: Request) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        def fill() -> bytes:
+            for value in regressions(outputs, count):
+                response.result.regressions.add(value=value)
+            return serialize(response)
+
+        return await self._beside(count > NUMBERS // 4, fill)
+
+    async def _metadata(self, request: Request) -> bytes:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         if not request.metadata_field:
@@ -167,12 +206,33 @@ class Services(
             model_spec=messages.model_spec(self.model.name, version.number)
         )
         response.metadata["signature_def"].Pack(messages.signature_map(version))
-        return response
+        return serialize(response)
 
-    async def _status(self, request: Request) -> get_model_status_pb2.GetModelStatusResponse:
+    async def _status(self, request: Request) -> bytes:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        return messages.model_status(self.model.states(*_named(request)))
+        return serialize(messages.model_status(self.model.states(*_named(request))))
+
+
+def _serialized(given: Request, limit: int) -> list[bytes]:
+    """The examples of an Input message, serialized, each with the context before it."""
+    kind = given.WhichOneof("kind")
+    if kind == "example_list":
+        return [example.SerializeToString() for example in given.example_list.examples]
+    if kind != "example_list_with_context":
+        return []
+    listed = given.example_list_with_context
+    context = listed.context.SerializeToString()
+    check_context(context, len(listed.examples), limit)
+    return [context + example.SerializeToString() for example in listed.examples]
+
+
+def _joined(slices: Iterable[Slice]) -> Arrays:
+    """The outputs of all rows."""
+    parts = [outputs.arrays for _, outputs in slices]
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _named(request: Request) -> tuple[str, int | None, str | None]:

@@ -1,87 +1,34 @@
-"""JSON to arrays and back, as TensorFlow Serving's REST API has them.
+"""JSON to arrays, as TensorFlow Serving's REST API has them.
 
-Row format: `instances` holds one value for each row, or an object of named values; answered by `predictions`. Column
-format: `inputs` holds a whole array, or an object of named ones; answered by `outputs`. A name is left out where there
-is but one. Bytes are `{"b64": "..."}`. In answers NaN, Infinity and -Infinity stand for themselves.
+Row format: `instances` holds one value for each row, or an object of named values. Column format: `inputs` holds a
+whole array, or an object of named ones. A name is left out where there is but one. Bytes are `{"b64": "..."}`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import orjson
 import tensorflow as tf
 
 from rlkit.serving.errors import Code, ServingError, invalid
-from rlkit.serving.signature import Arrays, Outputs, Spec
+from rlkit.serving.json_reader import JSON, Long, is_list, shown
+from rlkit.serving.signature import Arrays, Spec
 
-JSON = Any
-"""What a JSON document may hold."""
+TAKES: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}}
+"""For each kind of dtype, the types of the JSON that may stand for it."""
 
-TAKES = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
-"""For each kind of dtype, the kinds that NumPy makes of the JSON that may stand for it."""
-
-SHOWN = 200
-"""Characters of a wrong value that an error repeats."""
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
-def parse(body: bytes, nan: bool) -> dict[str, JSON]:
-    """A request's JSON object.
-
-    Args:
-        body: the request's.
-        nan: take NaN, Infinity and -Infinity, which JSON proper does not have and TensorFlow Serving takes.
-
-    Raises:
-        ServingError: it is not JSON, or no object.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        value = _parse_loosely(body, nan, error)
-    if type(value) is not dict:
-        raise invalid(f"JSON Value: {shown(value)} Is not object")
-    return value
-
-
-def _parse_loosely(body: bytes, nan: bool, error: orjson.JSONDecodeError) -> JSON:
-    """What orjson refused: NaN and Infinity are the only reason to take it all the same."""
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    if re.match(r"-?(NaN|Infinity)", error.doc[error.pos :]) or error.doc[error.pos - 1 :].startswith("-Infinity"):
-        try:
-            value = json.loads(body.decode())
-            orjson.dumps(value)  # which refuses what the loose parser takes beside: half of a surrogate pair
-        except (ValueError, TypeError, RecursionError) as worse:
-            raise invalid(f"JSON Parse error: {worse}") from None
-        if nan:
-            return value
-        raise invalid("JSON Parse error: NaN and Infinity are taken with --allow-nan only")
-    raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}")
-
-
-def shown(value: JSON) -> str:
-    """The beginning of a value, for an error."""
-    try:
-        text = json.dumps(value)
-    except (ValueError, RecursionError, TypeError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
-
-
-def inputs_of(request: Mapping[str, JSON], specs: Mapping[str, Spec], strict: bool) -> tuple[Arrays, bool]:
+def inputs_of(request: Mapping[str, JSON], specs: Mapping[str, Spec]) -> tuple[Arrays, bool]:
     """The arrays of a predict request, and whether it has the row format.
 
     Args:
         request: the JSON object.
         specs: the signature's inputs.
-        strict: look for true and false among numbers, which NumPy would take for 1 and 0.
 
     Raises:
         ServingError: the request is not as the protocol wants it, or not of these inputs.
@@ -94,30 +41,50 @@ def inputs_of(request: Mapping[str, JSON], specs: Mapping[str, Spec], strict: bo
                 f"JSON Value: {shown(request)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
                 "keys to exist "
             )
-        return _rows(request["instances"], specs, strict), True
+        return _rows(request["instances"], specs), True
     if "inputs" not in request:
         raise invalid("Missing 'inputs' or 'instances' key")
-    return _columns(request["inputs"], specs, strict), False
+    return _columns(request["inputs"], specs), False
 
 
-def _rows(instances: JSON, specs: Mapping[str, Spec], strict: bool) -> Arrays:
-    if type(instances) is not list:
+def _rows(instances: JSON, specs: Mapping[str, Spec]) -> Arrays:
+    if not is_list(instances):
         raise invalid(f"JSON Value: {shown(instances)} Excepting 'instances' to be an list/array")
-    if not instances:
-        raise invalid("JSON Value: [] No values in 'instances' array")
-    named = _named(instances[0])
+    if type(instances) is list:
+        if not instances:
+            raise invalid("JSON Value: [] No values in 'instances' array")
+        return _group(instances, specs, 0, _named(instances[0]))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in specs}
+    count, named = 0, None
+    for group in instances:
+        named = _named(group[0]) if named is None else named
+        for name, array in _group(group, specs, count, named).items():
+            parts[name].append(array)
+        count += len(group)
+    return {name: _joined(arrays, name) for name, arrays in parts.items()}
+
+
+def _group(rows: Sequence[JSON], specs: Mapping[str, Spec], before: int, named: bool) -> Arrays:
+    """The arrays of some rows.
+
+    Args:
+        rows: their JSON.
+        specs: the signature's inputs.
+        before: how many rows there are before them.
+        named: whether each is to be an object of named values.
+    """
     if not named:
         if len(specs) > 1:
             raise invalid(
                 "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
                 "tensorinfo_map"
             )
-        for i, item in enumerate(instances):
+        for i, item in enumerate(rows, before):
             if type(item) is dict and _named(item):
                 raise invalid(f"Expecting value/list but got object at item {i} of input list")
         [(name, spec)] = specs.items()
-        return {name: array_of(instances, spec, name, strict)}
-    for i, item in enumerate(instances):
+        return {name: array_of(rows, spec, name)}
+    for i, item in enumerate(rows, before):
         if not _named(item):
             raise invalid(f"Expecting object but got list at item {i} of input list")
         if item.keys() != specs.keys():
@@ -125,10 +92,10 @@ def _rows(instances: JSON, specs: Mapping[str, Spec], strict: bool) -> Arrays:
                 f"Failed to process element: {i} of 'instances' list. JSON object: {shown(item)} "
                 f"keys must be equal to: {','.join(sorted(specs))}"
             )
-    return {name: array_of([item[name] for item in instances], spec, name, strict) for name, spec in specs.items()}
+    return {name: array_of([item[name] for item in rows], spec, name) for name, spec in specs.items()}
 
 
-def _columns(inputs: JSON, specs: Mapping[str, Spec], strict: bool) -> Arrays:
+def _columns(inputs: JSON, specs: Mapping[str, Spec]) -> Arrays:
     if not _named(inputs):
         if len(specs) > 1:
             raise invalid(
@@ -136,14 +103,14 @@ def _columns(inputs: JSON, specs: Mapping[str, Spec], strict: bool) -> Arrays:
                 "tensorinfo_map"
             )
         [(name, spec)] = specs.items()
-        return {name: array_of(inputs, spec, name, strict)}
+        return {name: array_of(inputs, spec, name)}
     for name in specs:
         if name not in inputs:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
     for name in inputs:
         if name not in specs:
             raise invalid(f"JSON object: does not have named input: {shown(name)}")
-    return {name: array_of(inputs[name], spec, name, strict) for name, spec in specs.items()}
+    return {name: array_of(inputs[name], spec, name) for name, spec in specs.items()}
 
 
 def _named(value: JSON) -> bool:
@@ -151,27 +118,47 @@ def _named(value: JSON) -> bool:
     return type(value) is dict and not (len(value) == 1 and type(value.get("b64")) is str)
 
 
-def array_of(value: JSON, spec: Spec, name: str, strict: bool) -> np.ndarray:
+def array_of(value: JSON, spec: Spec, name: str) -> np.ndarray:
     """An array of an input's dtype from nested lists; its shape is not checked.
+
+    What is in the lists is looked at before there is an array of it: NumPy would make one of strings, each as wide as
+    the longest.
 
     Raises:
         ServingError: ragged lists, or elements of another type than the input's.
     """
-    takes = TAKES.get(spec.array.kind)
+    if type(value) is Long:
+        return _joined([array_of(group, spec, name) for group in value], name)
+    if type(value) is list and len(value) == 1 and type(value[0]) is Long:
+        return array_of(value[0], spec, name)[np.newaxis]
     if spec.type == tf.string:
         return _text(value, name)
+    takes = TAKES.get(spec.array.kind)
     if takes is None:
         raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {spec.type.name}")
+    types = _types(value)
+    if not types <= takes:
+        raise invalid(f"JSON Value: {shown(value)} of input {name} is not of expected type: {spec.type.name}")
     try:
         found = np.array(value)
+        if found.dtype.kind == "f" and types == {int} and spec.array.kind != "f":
+            found = _large(value, spec, name)
     except (ValueError, OverflowError, RecursionError):
-        raise invalid(f"JSON Value: {shown(value)} of input {name}: its lists are not of one size") from None
-    kind = found.dtype.kind
-    if kind == "f" and spec.array.kind in "iu" and _types(value) == {int}:
-        found, kind = _large(value, spec, name), spec.array.kind
-    if (kind not in takes and found.size) or (strict and kind != "b" and bool in _types(value)):
-        raise invalid(f"JSON Value: {shown(value)} of input {name} is not of expected type: {spec.type.name}")
+        raise _ragged(value, name) from None
+    if found.dtype.kind == "O":  # whole numbers that no dtype of NumPy holds
+        raise invalid(_lossy(spec, name))
     return found if found.dtype == spec.array else _cast(found, spec, name)
+
+
+def _joined(parts: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """Arrays one after the other; ServingError where they differ in more than how many they are."""
+    if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
+        raise invalid(f"JSON Value of input {name}: its lists are not of one size")
+    return np.concatenate(parts)
+
+
+def _ragged(value: JSON, name: str) -> ServingError:
+    return invalid(f"JSON Value: {shown(value)} of input {name}: its lists are not of one size")
 
 
 def _large(value: JSON, spec: Spec, name: str) -> np.ndarray:
@@ -207,13 +194,13 @@ def _cast(found: np.ndarray, spec: Spec, name: str) -> np.ndarray:
 
 def _types(value: JSON) -> set[type]:
     """The types of what is in nested lists."""
-    waiting, found = [value], set()
-    while waiting:
-        item = waiting.pop()
-        if type(item) is list:
-            waiting += item
-        else:
-            found.add(type(item))
+    if type(value) is not list:
+        return {type(value)}
+    found = set(map(type, value))
+    while list in found:
+        value = [item for inner in value if type(inner) is list for item in inner]
+        found.remove(list)
+        found.update(map(type, value))
     return found
 
 
@@ -227,7 +214,7 @@ def _text(value: JSON, name: str) -> np.ndarray:
     flat: list[JSON] = [value]
     for size in shape:
         if any(type(item) is not list or len(item) != size for item in flat):
-            raise invalid(f"JSON Value: {shown(value)} of input {name}: its lists are not of one size")
+            raise _ragged(value, name)
         flat = [inside for item in flat for inside in item]
     made = np.empty(len(flat), object)
     made[:] = [bytes_of(item, name) for item in flat]
@@ -235,69 +222,17 @@ def _text(value: JSON, name: str) -> np.ndarray:
 
 
 def bytes_of(value: JSON, name: str) -> bytes:
-    """A string, or {"b64": "..."}, as bytes; ServingError for anything else."""
+    """A string, or {"b64": "..."}, as bytes; ServingError for anything else.
+
+    As TensorFlow Serving reads it, blanks in base64 are left out and its padding may be missing; as Python's clients
+    may send it, - and _ stand for + and /.
+    """
     if type(value) is str:
         return value.encode()
     if type(value) is dict and len(value) == 1 and type(value.get("b64")) is str:
         try:
-            return base64.b64decode(value["b64"], validate=True)
+            coded = value["b64"].encode("ascii").translate(URL_SAFE, b" \t\r\n\v\f")
+            return base64.b64decode(coded if b"=" in coded else coded + b"=" * (-len(coded) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise invalid(f"Unable to base64 decode input {name}") from None
     raise invalid(f"JSON Value: {shown(value)} of input {name} is not of expected type: string")
-
-
-def answer(outputs: Outputs, by_row: bool) -> bytes:
-    """The JSON of a predict response.
-
-    Raises:
-        ServingError: in row format, an output has no rows or another number of them than the others.
-    """
-    arrays = outputs.arrays
-    values = {name: array if array.dtype.kind in "fiub" else _plain(name, array) for name, array in arrays.items()}
-    body: JSON
-    if by_row:
-        rows = range(_same_rows(arrays))
-        if len(values) == 1:
-            [body] = values.values()
-        else:
-            body = [{name: value[i] for name, value in values.items()} for i in rows]
-        body = {"predictions": body}
-    else:
-        body = {"outputs": next(iter(values.values())) if len(values) == 1 else values}
-    if outputs.finite:
-        return orjson.dumps(body, None, orjson.OPT_SERIALIZE_NUMPY)
-    return json.dumps(body, default=_listed).encode()
-
-
-def _same_rows(arrays: Arrays) -> int:
-    count = -1
-    for name, array in arrays.items():
-        if not array.ndim:
-            raise invalid(f"Tensor name: {name} has no shape information ")
-        if count not in (-1, len(array)):
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {count}")
-        count = len(array)
-    return count
-
-
-def _plain(name: str, array: np.ndarray) -> JSON:
-    """An output of another dtype than orjson writes: nested lists of text, or an array of numbers."""
-    if array.dtype.kind == "O":
-        binary = name.endswith("_bytes")
-        holder = np.empty(array.size, object)
-        holder[:] = [
-            {"b64": base64.b64encode(v).decode()} if binary else v.decode(errors="replace") for v in array.flat
-        ]
-        return holder.reshape(array.shape).tolist()
-    if array.dtype.kind == "c":
-        raise invalid(f"Failed to write JSON value for tensor type: {array.dtype}")
-    return array.astype(np.float32)  # bfloat16 and the like
-
-
-def _listed(value: JSON) -> JSON:
-    """For json.dumps: arrays as lists, with float32 as short as orjson writes it."""
-    if isinstance(value, np.float32):
-        return float(str(value))
-    if isinstance(value, np.ndarray) and value.dtype == np.float32:
-        return [_listed(item) for item in value]
-    return value.tolist()

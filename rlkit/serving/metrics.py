@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
@@ -40,10 +40,11 @@ class Metrics:
 
     Args:
         name: the model's.
+        failures: how many looks for versions have failed.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, failures: Callable[[], int] = lambda: 0) -> None:
+        self.name, self.failures = name, failures
         self.requests: dict[str, int] = {}
         """By status, as TensorFlow Serving calls them."""
         self.latency: dict[tuple[str, str], Distribution] = {}
@@ -87,6 +88,9 @@ class Metrics:
         size = Metric("rlkit:serving:batch_size", "Rows that were computed together.", "histogram")
         _samples(size, model, self.sizes)
         yield size
+        failures = Metric("rlkit:serving:watch_failures", "Looks for new versions that failed.", "counter")
+        failures.add_sample(failures.name, model, self.failures())
+        yield failures
 
 
 def _samples(metric: Metric, labels: dict[str, str], kept: Distribution) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,10 @@ class Model:
     loaded: dict[int, Version] = field(default_factory=dict)
     """Replaced as a whole, never changed: other threads read it."""
     status: dict[int, Status] = field(default_factory=dict)
+    trouble: str = ""
+    """What the last look at the folder ended in, if not well."""
+    failures: int = 0
+    """Looks at the folder that ended in an exception."""
     _seen: dict[int, Listing] = field(default_factory=dict)
     _tried: dict[int, Listing] = field(default_factory=dict)
 
@@ -201,9 +206,19 @@ class Model:
         self.say(f"version {number} of {self.name} is unloaded")
 
     def watch(self, stop: threading.Event, seconds: float) -> None:
-        """Look at the folder every so many seconds until told to stop."""
+        """Look at the folder every so many seconds until told to stop, whatever a look ends in."""
         while not stop.wait(seconds):
             try:
                 self.poll()
-            except OSError as error:
-                self.say(f"{self.path} cannot be read: {error.strerror}")
+                self.trouble = ""
+            except Exception as error:  # what it may be is not known, and no version would come in any more
+                self.failures += 1
+                trouble = f"{self.path} cannot be looked through for versions: {type(error).__name__}: {error}"
+                if trouble != self.trouble:
+                    self.trouble = trouble
+                    self._tell(trouble, error)
+
+    def _tell(self, trouble: str, error: Exception) -> None:
+        logging.getLogger(__name__).error("the look for versions failed", exc_info=error)
+        with contextlib.suppress(Exception):  # stderr may be what fails
+            self.say(trouble)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -14,12 +13,16 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from google.protobuf.json_format import MessageToDict
 
-from rlkit.serving import json_tensors, messages
+from rlkit.serving import messages
 from rlkit.serving.batching import Answer, Batcher, Call
+from rlkit.serving.bodies import Compressed
 from rlkit.serving.errors import Code, ServingError, invalid, told
 from rlkit.serving.examples import batch, classifications, regressions, serialized, signature_for
-from rlkit.serving.http import JSON_TYPE, Respond, error_body
-from rlkit.serving.json_tensors import JSON
+from rlkit.serving.http import JSON_TYPE, Body, Respond, error_body
+from rlkit.serving.json_answers import Slice, answer, long_answer, results_answer
+from rlkit.serving.json_reader import JSON, Reader, shown
+from rlkit.serving.json_tensors import inputs_of
+from rlkit.serving.lane import LONG, NUMBERS, Lane
 from rlkit.serving.metrics import TYPE, Metrics
 from rlkit.serving.models import Model, Version
 from rlkit.serving.signature import CLASSIFY, DEFAULT, REGRESS, Outputs
@@ -57,16 +60,29 @@ def route(method: str, path: str) -> Route | None:
         raise invalid(f"Malformed request: {method} {path}")
     if not found["name"]:
         raise invalid("Missing model name in request.")
-    number = found["version"]
-    if number is not None and int(number[:20]) >= 2**63:
-        raise invalid(f"Failed to convert version: {number} to numeric.")
+    digits = found["version"] and (found["version"].lstrip("0") or "0")
+    if digits and (len(digits) > 19 or int(digits) >= 2**63):
+        raise invalid(f"Failed to convert version: {found['version']} to numeric.")
     label = found["label"]
     verb = (found["verb"] or "status").lower().lstrip("/")
-    return Route(verb, _unquoted(found["name"]), None if number is None else int(number), label and _unquoted(label))
+    return Route(
+        verb,
+        _unquoted(found["name"]),
+        int(digits) if digits else None,
+        label and _unquoted(label),
+    )
 
 
 def _unquoted(text: str) -> str:
     return unquote_to_bytes(text.encode("latin-1")).decode(errors="replace")
+
+
+class Work(NamedTuple):
+    """A request that was read, and how its answer is written."""
+
+    call: Call
+    short: Callable[[Outputs], bytes]
+    long: Callable[[Iterable[Slice]], bytes]
 
 
 class Rest:
@@ -75,14 +91,17 @@ class Rest:
     Args:
         model: its versions.
         batcher: computes.
+        lane: for what is long.
         metrics: counts.
         nan: take NaN and Infinity in requests.
+        limit: bytes that a request may have.
     """
 
-    def __init__(self, model: Model, batcher: Batcher, metrics: Metrics, nan: bool) -> None:
-        self.model, self.batcher, self.metrics, self.nan = model, batcher, metrics, nan
+    def __init__(self, model: Model, batcher: Batcher, lane: Lane, metrics: Metrics, *, nan: bool, limit: int) -> None:
+        self.model, self.batcher, self.lane, self.metrics = model, batcher, lane, metrics
+        self.nan, self.limit = nan, limit
 
-    def __call__(self, method: str, path: str, body: bytes, respond: Respond) -> None:
+    def __call__(self, method: str, path: str, body: Body, respond: Respond) -> None:
         """Answer a request, at once or when it is computed."""
         begun = time.perf_counter()
         api = "Unknown"
@@ -96,17 +115,17 @@ class Rest:
             if asked.verb in ("status", "metadata"):
                 answer = self._status(asked) if asked.verb == "status" else self._metadata(asked)
             else:
-                self._compute(asked, body, lambda told: self._finish(told, api, begun, respond))
+                self._compute(asked, body, lambda answer: self._finish(answer, api, begun, respond))
                 return
         except Exception as error:  # whatever it is, the client waits for an answer
-            answer = _own(error)
+            answer = told(error)
         self._finish(answer, api, begun, respond)
 
     def _finish(self, answer: bytes | ServingError, api: str, begun: float, respond: Respond) -> None:
         code = answer.code if isinstance(answer, ServingError) else Code.OK
         self.metrics.request(api, "REST", code.name, time.perf_counter() - begun)
         if isinstance(answer, ServingError):
-            respond(code.http, error_body(answer.message), JSON_TYPE)
+            respond(answer.http, error_body(answer.message), JSON_TYPE)
         else:
             respond(200, answer, JSON_TYPE)
 
@@ -118,6 +137,8 @@ class Rest:
         if method in ("GET", "HEAD") and place == HEALTH:
             serving = sorted(self.model.loaded)
             page = {"status": "SERVING" if serving else "NOT_SERVING", "model": self.model.name, "versions": serving}
+            if self.model.trouble:
+                page["trouble"] = self.model.trouble
             return (200 if serving else 503), orjson.dumps(page), JSON_TYPE
         return 404, error_body(f"Not found: {method} {path}"), JSON_TYPE
 
@@ -135,64 +156,94 @@ class Rest:
         }
         return json.dumps(page, indent=1).encode()
 
-    def _compute(self, asked: Route, body: bytes, finish: Callable[[bytes | ServingError], None]) -> None:
+    def _compute(self, asked: Route, body: Body, finish: Callable[[bytes | ServingError], None]) -> None:
         """Start the computation of a predict, classify or regress request; ServingError where it is wrong."""
         version = self.model.find(asked.name, asked.version, asked.label)
-        request = json_tensors.parse(body, self.nan)
-        name = request.get("signature_name", "")
-        if type(name) is not str:
-            raise invalid(
-                f"JSON Value: {json_tensors.shown(request)} not formatted correctly. "
-                "'signature_name' key must be a string value."
-            )
-        if asked.verb == "predict":
-            call, encode = self._predict(version, request, name, b"true" in body or b"false" in body)
-        else:
-            call, encode = self._examples(version, request, name, asked.verb)
+        if not isinstance(body, Compressed) and len(body) <= LONG:
+            self._submit(self._read(version, asked, body), finish)
+            return
+
+        def read() -> Work:
+            return self._read(version, asked, body.inflated() if isinstance(body, Compressed) else body)
+
+        def submit(work: Work | ServingError) -> None:
+            version.active -= 1
+            if isinstance(work, ServingError):
+                finish(work)
+            else:
+                self._submit(work, finish)
+
+        version.active += 1
+        self.lane.run(read, submit)
+
+    def _submit(self, work: Work, finish: Callable[[bytes | ServingError], None]) -> None:
+        """Have what was read computed and answered."""
+        call = work.call
+        if self.lane.takes(call):
+
+            def done(answer: bytes | ServingError) -> None:
+                call.version.active -= 1
+                finish(answer)
+
+            call.version.active += 1
+            self.lane.run(lambda: work.long(self.lane.slices(call)), done)
+            return
 
         def answered(answer: Answer) -> None:
-            if not isinstance(answer, ServingError):
+            if isinstance(answer, ServingError):
+                finish(answer)
+            elif sum(array.size for array in answer.arrays.values()) > NUMBERS:
+                self.lane.run(lambda: work.long([(call.rows, answer)]), finish)
+            else:
                 try:
-                    finish(encode(answer))
-                    return
+                    body: bytes | ServingError = work.short(answer)
                 except Exception as error:  # as above
-                    answer = _own(error)
-            finish(answer)
+                    body = told(error)
+                finish(body)
 
         call.answer = answered
         self.batcher.submit(call)
 
-    def _predict(
-        self, version: Version, request: dict[str, JSON], name: str, strict: bool
-    ) -> tuple[Call, Callable[[Outputs], bytes]]:
+    def _read(self, version: Version, asked: Route, body: bytes | bytearray) -> Work:
+        reader = Reader(body, self.nan)
+        request = reader.request()
+        name = request.get("signature_name", "")
+        if type(name) is not str:
+            raise invalid(
+                f"JSON Value: {shown(request)} not formatted correctly. 'signature_name' key must be a string value."
+            )
+        if asked.verb == "predict":
+            work = self._predict(version, request, name)
+        else:
+            work = self._examples(version, request, name, asked.verb)
+        reader.finish()
+        return work
+
+    def _predict(self, version: Version, request: dict[str, JSON], name: str) -> Work:
         signature = version.signatures.get(name or DEFAULT)
         if signature is None:
             raise invalid(f'Serving signature name: "{name or DEFAULT}" not found in signature def')
-        arrays, by_row = json_tensors.inputs_of(request, signature.inputs, strict)
+        arrays, by_row = inputs_of(request, signature.inputs)
         signature.check(arrays)
-        return Call(version, signature, arrays), lambda outputs: json_tensors.answer(outputs, by_row)
+        return Work(
+            Call(version, signature, arrays),
+            lambda outputs: answer(outputs, by_row),
+            lambda slices: long_answer(slices, by_row),
+        )
 
-    def _examples(
-        self, version: Version, request: dict[str, JSON], name: str, verb: str
-    ) -> tuple[Call, Callable[[Outputs], bytes]]:
+    def _examples(self, version: Version, request: dict[str, JSON], name: str, verb: str) -> Work:
         method = CLASSIFY if verb == "classify" else REGRESS
-        read = classifications if verb == "classify" else regressions
-        examples = serialized(request)
+        rows = classifications if verb == "classify" else regressions
         signature = signature_for(version.signatures, name, method)
+        examples = serialized(request, self.limit)
         arrays = batch(examples)
         signature.check(arrays)
         count = len(examples)
-        return (
-            Call(version, signature, arrays),
-            lambda outputs: json.dumps({"results": read(outputs.arrays, count)}).encode(),
-        )
 
+        def write(slices: Iterable[Slice]) -> bytes:
+            return results_answer(((size or count, outputs) for size, outputs in slices), rows)
 
-def _own(error: Exception) -> ServingError:
-    """An exception while a request was read or its answer written; all but a ServingError are faults of this code."""
-    if not isinstance(error, ServingError):
-        logging.getLogger(__name__).error("a request ended in an exception", exc_info=error)
-    return told(error)
+        return Work(Call(version, signature, arrays), lambda outputs: write([(count, outputs)]), write)
 
 
 def _as_json(message: object, names: bool = True) -> JSON:

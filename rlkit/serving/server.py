@@ -6,8 +6,10 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +21,18 @@ import uvloop
 from rlkit.errors import UserError
 from rlkit.quiet import quiet
 from rlkit.serving.batching import Batcher
+from rlkit.serving.connection import HALF, Connection
 from rlkit.serving.grpc_service import Services
+from rlkit.serving.hosts import Hosts
 from rlkit.serving.http import Server
+from rlkit.serving.lane import Lane
 from rlkit.serving.metrics import Metrics
 from rlkit.serving.models import Model, Say
+from rlkit.serving.ports import BACKLOG, listen
 from rlkit.serving.rest import Rest
+
+SWITCH = 0.001
+"""Seconds after which a thread that computes lets one run that waits, such as the event loop's."""
 
 GRACE = 30.0
 """Seconds that a stop waits for requests that were taken."""
@@ -47,6 +56,8 @@ class Options:
         limit: bytes that a request may have.
         nan: take NaN and Infinity in JSON.
         operations: TensorFlow operations that graphs may have besides `rlkit.serving.ops.ALLOWED`.
+        cors: let browsers show answers to pages of any origin.
+        hosts: names that requests may be for, beside those that `Hosts` takes.
     """
 
     path: Path
@@ -62,6 +73,8 @@ class Options:
     limit: int = 16_000_000
     nan: bool = False
     operations: Collection[str] = ()
+    cors: bool = False
+    hosts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -71,23 +84,6 @@ class Addresses:
     host: str
     port: int
     grpc_port: int
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket for REST; UserError where there can be none."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"--host {host} cannot be listened on: {error.strerror or error}") from None
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        made.listen(1024)
-    except OSError as error:
-        made.close()
-        raise UserError(f"--port {port} cannot be listened on at {host}: {error.strerror or error}") from None
-    return made
 
 
 def _bind_remote(remote: grpc.aio.Server, options: Options) -> int:
@@ -125,7 +121,7 @@ async def serve(options: Options, say: Say, started: Callable[[Addresses, Stop],
     """
     loop = asyncio.get_running_loop()
     remote = grpc.aio.server(options=[("grpc.max_receive_message_length", options.limit), ("grpc.so_reuseport", 0)])
-    listener = bind(options.host, options.port)
+    listener = listen("--port", options.host, options.port)
     try:
         grpc_port = _bind_remote(remote, options)
         model = Model(options.name, options.path, options.versions, options.labels, say, options.operations)
@@ -136,43 +132,72 @@ async def serve(options: Options, say: Say, started: Callable[[Addresses, Stop],
         listener.close()
         await remote.stop(None)
         raise
-    metrics = Metrics(options.name)
+    metrics = Metrics(options.name, lambda: model.failures)
     batcher = Batcher(loop, options.batch_size, options.batch_timeout, metrics)
-    http = Server(Rest(model, batcher, metrics, options.nan), options.limit)
-    Services(model, batcher, metrics, options.limit).add_to(remote)
+    lane = Lane(loop, options.batch_size == 1, metrics)
+    rest = Rest(model, batcher, lane, metrics, nan=options.nan, limit=options.limit)
+    http = Server(rest, options.limit, Hosts([options.host, *options.hosts]), options.cors)
+    services = Services(model, batcher, lane, metrics, options.limit)
+    services.add_to(remote)
     await remote.start()
-    listening = await loop.create_server(http.connection, sock=listener, backlog=1024)
+    queue = listener.dup()  # of which what is in it can be taken when the server does not listen any more
+    listening = await loop.create_server(lambda: Connection(http), sock=listener, backlog=BACKLOG)
     stop = Stop(loop)
     ended = threading.Event()
     watcher = threading.Thread(target=model.watch, args=(ended, options.poll), name="versions", daemon=True)
     watcher.start()
-    idle = loop.create_task(_close_idle(http))
+    checks = loop.create_task(_check(http))
     started(Addresses(options.host, listener.getsockname()[1], grpc_port), stop)
     try:
         await stop.asked.wait()
     finally:
-        idle.cancel()
+        checks.cancel()
         ended.set()
+        http.stopping = time.monotonic()
         listening.close()
-        http.stopping = True
-        await asyncio.gather(remote.stop(GRACE), _drain(http))
+        await _take_queue(queue, http)
+        await asyncio.gather(_stop_remote(remote, services), _drain(http))
         batcher.close()
+        lane.close()
         await loop.run_in_executor(None, watcher.join)
 
 
-async def _close_idle(http: Server) -> None:
+async def _check(http: Server) -> None:
     while True:
-        await asyncio.sleep(5)
-        http.close_idle()
+        await asyncio.sleep(1)
+        http.check()
+
+
+async def _take_queue(queue: socket.socket, http: Server) -> None:
+    """Take the connections that clients made and nobody accepted, and then no more."""
+    loop = asyncio.get_running_loop()
+    queue.setblocking(False)
+    try:
+        with suppress(BlockingIOError):
+            while True:
+                await loop.connect_accepted_socket(lambda: Connection(http), queue.accept()[0])
+    finally:
+        queue.close()
 
 
 async def _drain(http: Server) -> None:
     """Wait until every request that was taken is answered, and close the connections."""
-    ends = asyncio.get_running_loop().time() + GRACE
-    while http.connections and asyncio.get_running_loop().time() < ends:
-        http.close_idle()
+    ends = time.monotonic() + GRACE
+    while http.connections and time.monotonic() < ends:
+        http.check()
         await asyncio.sleep(0.01)
     http.abort()
+
+
+async def _stop_remote(remote: grpc.aio.Server, services: Services) -> None:
+    """Take no new calls, and wait for those that have come whole: one that has not must not hold the server up."""
+    stopping = asyncio.ensure_future(remote.stop(GRACE))
+    begun = time.monotonic()
+    while not stopping.done() and (services.active or time.monotonic() - begun < HALF):
+        await asyncio.sleep(0.01)
+    if not stopping.done():
+        await remote.stop(None)
+    await stopping
 
 
 def _reasons(model: Model) -> str:
@@ -180,7 +205,8 @@ def _reasons(model: Model) -> str:
 
 
 def prepare() -> None:
-    """Set TensorFlow up for serving, before anything computes in it."""
+    """Set TensorFlow and the interpreter up for serving, before anything computes."""
+    sys.setswitchinterval(SWITCH)
     # A pool of threads for operations that could run side by side only passes a small model's from one to the next.
     with suppress(RuntimeError):  # it runs already
         tf.config.threading.set_inter_op_parallelism_threads(1)

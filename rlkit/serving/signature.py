@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rlkit.serving.errors import invalid
+from rlkit.serving.errors import ServingError, invalid
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,6 +25,9 @@ class Outputs(NamedTuple):
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 DEFAULT = "serving_default"
+
+NAMED = 20
+"""Names of inputs that an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +112,22 @@ class Signature:
     def check(self, arrays: Arrays) -> None:
         """ServingError where the names, dtypes or shapes are not the signature's."""
         if arrays.keys() != self.inputs.keys():
-            extra, missing = sorted(arrays.keys() - self.inputs.keys()), sorted(self.inputs.keys() - arrays.keys())
-            raise invalid(
-                f"input size does not match signature: {len(arrays)}!={len(self.inputs)} len({{{_names(arrays)}}}) != "
-                f"len({{{_names(self.inputs)}}}). Sent extra: {{{','.join(extra)}}}. "
-                f"Missing but required: {{{','.join(missing)}}}."
-            )
+            raise self.wrong_names(arrays)
         for key, array in arrays.items():
             spec = self.inputs[key]
             if array.dtype != spec.array:
                 raise invalid(f"input {key} expects {spec}, but {array.dtype} is provided")
             if not spec.fits(array.shape):
                 raise invalid(f"input {key} expects {spec}, but the shape {list(array.shape)} is provided")
+
+    def wrong_names(self, given: Collection[str]) -> ServingError:
+        """What is wrong with inputs of these names."""
+        extra, missing = sorted(set(given) - self.inputs.keys()), sorted(self.inputs.keys() - set(given))
+        return invalid(
+            f"input size does not match signature: {len(given)}!={len(self.inputs)} len({{{_names(given)}}}) != "
+            f"len({{{_names(self.inputs)}}}). Sent extra: {{{_names(extra)}}}. "
+            f"Missing but required: {{{_names(missing)}}}."
+        )
 
     def rows(self, arrays: Arrays) -> int:
         """The common first dimension of the inputs; 0 where such a call cannot share a batch."""
@@ -140,5 +147,5 @@ class Signature:
         return {key: np.zeros([d or 1 for d in spec.shape or ()], spec.array) for key, spec in self.inputs.items()}
 
 
-def _names(mapping: Mapping[str, object]) -> str:
-    return ",".join(sorted(mapping))
+def _names(names: Collection[str]) -> str:
+    return ",".join(sorted(names)[:NAMED]) + (",..." if len(names) > NAMED else "")
