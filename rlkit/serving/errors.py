@@ -56,11 +56,16 @@ def invalid(message: str) -> ServingError:
 
 
 def told(error: BaseException) -> ServingError:
-    """What a client is told of an exception: TensorFlow's own code where it has one; what has none is logged."""
+    """What a client is told of an exception that a model raised: TensorFlow's own code where it has one."""
     if isinstance(error, ServingError):
         return error
     number = getattr(error, "error_code", None)
-    code = next((c for c in Code if c.number == number), None)
-    if code is None:
+    code = next((c for c in Code if c.number == number), Code.INTERNAL)
+    return ServingError(code, str(getattr(error, "message", None) or error))
+
+
+def logged(error: BaseException) -> ServingError:
+    """The same of an exception while a request was answered; what is neither a client's nor TensorFlow's is logged."""
+    if not isinstance(error, ServingError) and getattr(error, "error_code", None) is None:
         logging.getLogger(__name__).error("a request ended in an exception", exc_info=error)
-    return ServingError(code or Code.INTERNAL, str(getattr(error, "message", None) or error))
+    return told(error)

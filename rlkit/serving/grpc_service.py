@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from rlkit.serving import messages
 from rlkit.serving.batching import Answer, Batcher, Call
-from rlkit.serving.errors import Code, ServingError, invalid, told
+from rlkit.serving.errors import Code, ServingError, invalid, logged
 from rlkit.serving.examples import batch, check_context, classifications, regressions, signature_for
 from rlkit.serving.json_answers import Slice
 from rlkit.serving.lane import LONG, NUMBERS, Lane
@@ -98,7 +98,7 @@ class Services:
                 code = Code.OK
                 return response
             except Exception as error:  # whatever it is, the client is told by its code
-                found = told(error)
+                found = logged(error)
                 code = found.code
                 await _abort(context, found)
             finally:

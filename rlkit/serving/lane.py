@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from rlkit.serving.batching import Call
-from rlkit.serving.errors import ServingError, invalid, told
+from rlkit.serving.errors import ServingError, invalid, logged
 from rlkit.serving.json_answers import Slice
 from rlkit.serving.metrics import Metrics
 from rlkit.serving.signature import Outputs
@@ -55,7 +55,7 @@ class Lane:
 
         def done(future: asyncio.Future[T]) -> None:
             error = future.exception()
-            then(future.result() if error is None else told(error))
+            then(future.result() if error is None else logged(error))
 
         self.future(work).add_done_callback(done)
 

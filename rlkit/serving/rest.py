@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from rlkit.serving import messages
 from rlkit.serving.batching import Answer, Batcher, Call
 from rlkit.serving.bodies import Compressed
-from rlkit.serving.errors import Code, ServingError, invalid, told
+from rlkit.serving.errors import Code, ServingError, invalid, logged
 from rlkit.serving.examples import batch, classifications, regressions, serialized, signature_for
 from rlkit.serving.http import JSON_TYPE, Body, Respond, error_body
 from rlkit.serving.json_answers import Slice, answer, long_answer, results_answer
@@ -118,7 +118,7 @@ class Rest:
                 self._compute(asked, body, lambda answer: self._finish(answer, api, begun, respond))
                 return
         except Exception as error:  # whatever it is, the client waits for an answer
-            answer = told(error)
+            answer = logged(error)
         self._finish(answer, api, begun, respond)
 
     def _finish(self, answer: bytes | ServingError, api: str, begun: float, respond: Respond) -> None:
@@ -198,7 +198,7 @@ class Rest:
                 try:
                     body: bytes | ServingError = work.short(answer)
                 except Exception as error:  # as above
-                    body = told(error)
+                    body = logged(error)
                 finish(body)
 
         call.answer = answered
