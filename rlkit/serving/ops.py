@@ -810,6 +810,7 @@ ALLOWED = frozenset(
         "StringToHashBucketStrong",
         "StringToNumber",
         "StringUpper",
+        "Sub",
         "Substr",
         "Sum",
         "Svd",
