@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,8 +81,10 @@ class Segments:
             OSError: they cannot be written.
         """
         rows, path = pack(self.replay.export(self._saved)), self.path(step)
-        write_whole(path, rows)
-        self.digests[path.name] = digests.digest(rows)
+        with ThreadPoolExecutor(1) as beside:  # hashed while the disk has it
+            made = beside.submit(digests.digest, rows)
+            write_whole(path, rows)
+            self.digests[path.name] = made.result()
         for older in self._steps():  # of a version of old, without digests
             name = self.path(older).name
             if name not in self.digests and name not in self._damaged:

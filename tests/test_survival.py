@@ -6,6 +6,9 @@ import json
 import os
 import pty
 import random
+import re
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.experiments.benchmarks import damage, kills
-from rlkit.experiments.benchmarks._survival import CASES, runs_in
+from rlkit.experiments.benchmarks._survival import CASES, begin, ended, runs_in, until
 
 CHAOS = replace(
     CASES["double-q-learning, env"],
@@ -73,6 +76,46 @@ def test_damage_is_told_or_makes_no_difference(
         file = str((folder / newest).relative_to(half.run))
     found = damage.trial(half, file, way, reference.results[0], tmp_path, random.Random(what))
     assert tuple(found.values()) == expected
+
+
+@pytest.mark.parametrize("what", ["deleted", "renamed", "read-only"])
+def test_a_folder_that_vanishes_ends_a_run_in_a_sentence(what: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    process = begin(replace(CHAOS, fields={**CHAOS.fields, "steps": 10_000_000}), tmp_path / "runs", said)
+    assert until(lambda: bool(list(tmp_path.glob("runs/*/*/*/checkpoints/digests-8??.json"))), process)
+    (run,) = runs_in(tmp_path / "runs")
+    moved = run.with_name("moved")
+    if what == "renamed":
+        run.rename(moved)
+    elif what == "deleted":
+        while run.exists():
+            shutil.rmtree(run, ignore_errors=True)
+    elif subprocess.run(["chattr", "-R", "+i", run], check=False).returncode:
+        process.kill()
+        pytest.skip("no folder can be made read-only for root here")
+    try:
+        assert ended(process) == 2, said.read_text()
+    finally:
+        if what == "read-only":
+            subprocess.run(["chattr", "-R", "-i", run], check=False)
+    *_, before, last = said.read_text().splitlines()
+    assert last.startswith(f"UserError: {run}")
+    if what == "deleted":
+        assert last.endswith(f"; {run} is gone, and what was learned with it")
+        assert not run.exists()
+        return
+    place = moved if what == "renamed" else run
+    assert re.search(rf"; the last good checkpoint is of step \d+; .* go on with: rlkit train --resume {place}$", last)
+    status = json.loads((place / "run.json").read_text())["status"]
+    assert (before, status) == (
+        (f"the run's folder {run} was renamed to {moved}", "failed")
+        if what == "renamed"
+        else (
+            f"how the run ended cannot be written to {run / 'run.json'} (Operation not permitted): it will look like a "
+            "killed one",
+            "running",
+        )
+    )
 
 
 def test_a_terminal_that_is_closed_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:

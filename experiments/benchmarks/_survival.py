@@ -74,13 +74,8 @@ def _cases() -> dict[str, Case]:
         "eval_interval": 5000,
     }
     compiled |= {"checkpoint_interval": 1000, "log_interval": 500}
-    pictures: dict[str, Any] = {
-        "network": "nature-cnn",
-        "preprocessing": "mnih2015",
-        "screen_size": 36,
-        "num_envs": 2,
-        "steps": 700,
-    }
+    small = {"preprocessing": "mnih2015", "screen_size": 36, "max_num_frames_per_episode": 400}
+    pictures: dict[str, Any] = {"network": "nature-cnn", "env_args": small, "num_envs": 2, "steps": 700}
     pictures |= {"eval_interval": 0, "buffer_size": 300, "atoms": 5}
     rollouts: dict[str, Any] = {
         "eval_interval": 2048,
