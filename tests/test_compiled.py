@@ -171,6 +171,33 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path: Path)
     assert [at_its_end[0], all_of_them.evaluations[-1][0]] == [1_024, 2_048]  # type: ignore[attr-defined]
 
 
+def test_no_draw_of_either_loop_takes_rows_that_were_lost(tmp_path: Path) -> None:
+    fields = {"n_step": 3, "buffer_size": 2400}
+    (whole,) = compiled(tmp_path, **fields)
+    whole.run()
+    (tmp_path / "0" / "replay-1024.npz").unlink()  # rows 128 to 255 of each env
+    (rest,) = compiled(tmp_path, **fields)
+    told: list[str] = []
+    rest.restore(told.append)
+    assert told == [
+        "a part of the replay is lost (replay-1024.npz is missing): no draw takes what each env stored as its rows 126 "
+        "to 255"
+    ]
+    assert isinstance(rest.program, ReplayProgram)
+    bits = np.random.default_rng(0).integers(2**32, size=(2, 3000), dtype=np.uint32)
+    theirs, v = held(rest).sample(bits), rest.variables
+    ours = rest.program._sample(tf.convert_to_tensor(v.memory), v.counts[0], tf.convert_to_tensor(v.lost), bits)
+    for a, b in zip(ours[:5], theirs[:5], strict=True):
+        np.testing.assert_allclose(a.numpy(), b, rtol=1e-6)
+    seen = held(whole).fields["observation"]
+    lost, kept = ({row.tobytes() for row in seen[part].reshape(-1, 4)} for part in (slice(126, 256), slice(256, 510)))
+    drawn = {row.tobytes() for row in theirs.observation.reshape(-1, 4)}
+    assert not lost & drawn
+    assert len(kept & drawn) > 0.7 * len(kept)
+    rest.advance(8)  # and learning goes on
+    assert np.isfinite(rest.variables.measured.numpy()).all()
+
+
 def test_metrics_that_are_newer_than_a_checkpoint_begin_at_nothing(tmp_path: Path) -> None:
     (loop,) = compiled(tmp_path, head="c51")
     measured = loop.variables.measured
