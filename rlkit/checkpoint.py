@@ -134,6 +134,9 @@ class Checkpointer:
     def _write(self, checkpoint: tf.train.Checkpoint, folder: Path, step: int) -> dict[str, Digest]:
         """Write TensorFlow's part of a step's checkpoint; the digests of its files."""
         folder.mkdir(exist_ok=True)
+        for path in (digests.path(folder, step), *digests.parts(folder, step)):
+            if path.is_dir():  # which nothing could be written over
+                digests.remove(path)
         checkpoint.write(str(folder / f"ckpt-{step}"))
         return {path.name: digests.of_file(path) for path in digests.parts(folder, step)}
 

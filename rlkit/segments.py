@@ -81,6 +81,8 @@ class Segments:
             OSError: they cannot be written.
         """
         rows, path = pack(self.replay.export(self._saved)), self.path(step)
+        if path.is_dir():  # which nothing could be written over
+            digests.remove(path)
         with ThreadPoolExecutor(1) as beside:  # hashed while the disk has it
             made = beside.submit(digests.digest, rows)
             write_whole(path, rows)

@@ -94,13 +94,18 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
+def folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 def one_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("damage", [cut, flip, empty, one_bit, Path.unlink])
+@pytest.mark.parametrize("damage", [cut, flip, empty, one_bit, folder, Path.unlink])
 @pytest.mark.parametrize(
     "name", ["digests-30.json", "ckpt-30.index", "ckpt-30.data-00000-of-00001", "replay-30.npz", "checkpoint"]
 )
@@ -118,8 +123,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
         assert len(told) == 1
         assert told[0].startswith(f"the checkpoint of step 30 is damaged and passed over ({name} ")
     # and the run goes on from there: what it writes next is good
-    Checkpointer(tmp_path, other, replay, keep=2).save(step + 1, {"counters": np.array("next")})
-    assert restore(tmp_path)[:2] == (step + 1, "next")
+    Checkpointer(tmp_path, other, replay, keep=2).save(30 + (step == 30), {"counters": np.array("next")})
+    assert restore(tmp_path)[:2] == (30 + (step == 30), "next")
 
 
 @pytest.mark.parametrize("damage", [cut, one_bit, Path.unlink])
