@@ -172,7 +172,7 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path: Path)
 
 
 def test_no_draw_of_either_loop_takes_rows_that_were_lost(tmp_path: Path) -> None:
-    fields = {"n_step": 3, "buffer_size": 2400}
+    fields: dict[str, Any] = {"n_step": 3, "buffer_size": 2400}
     (whole,) = compiled(tmp_path, **fields)
     whole.run()
     (tmp_path / "0" / "replay-1024.npz").unlink()  # rows 128 to 255 of each env
@@ -188,7 +188,7 @@ def test_no_draw_of_either_loop_takes_rows_that_were_lost(tmp_path: Path) -> Non
     theirs, v = held(rest).sample(bits), rest.variables
     ours = rest.program._sample(tf.convert_to_tensor(v.memory), v.counts[0], tf.convert_to_tensor(v.lost), bits)
     for a, b in zip(ours[:5], theirs[:5], strict=True):
-        np.testing.assert_allclose(a.numpy(), b, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(a), b, rtol=1e-6)
     seen = held(whole).fields["observation"]
     lost, kept = ({row.tobytes() for row in seen[part].reshape(-1, 4)} for part in (slice(126, 256), slice(256, 510)))
     drawn = {row.tobytes() for row in theirs.observation.reshape(-1, 4)}
