@@ -31,6 +31,7 @@ OTHERS = (
     r"|\CPNG\C*(eXIf|tRNS)\C*|\CPNG\C{21}[\x04\x06]\C*"  # byte 25 is the colour type: 4 and 6 have transparency
     r"|BM\C{26}[\x01\x04\x08\x10\x20]\C*"  # byte 28 is the number of bits of a pixel: all but 24
     r"|(GIF8|RIFF|II\*\x00|MM\x00\*)\C*"
+    r"|\C\n\C*|\x00\x00\x00\x0cJXL \C*"  # JPEG XL, whose header TensorFlow does not tell: Pillow refuses it
 )
 """Files that Pillow decodes; \\C is any byte."""
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -210,7 +211,7 @@ def _heading(path: Path, lines: Sequence[Line]) -> list[str]:
             f"{path}, line {line}: column {heading.index('') + 1} has no name: name it, or leave the column out "
             "(a table's index, such as pandas writes, is nothing to learn from)"
         )
-    twice = [name for i, name in enumerate(heading) if name in heading[:i]]
+    twice = [name for name, times in Counter(heading).items() if times > 1]
     if twice:
         raise UserError(f"{path}, line {line}: two columns are called {twice[0]}: give each a name of its own")
     return heading
