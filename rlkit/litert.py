@@ -23,7 +23,7 @@ from rlkit.quiet import quiet
 MOST_BYTES = 2**31 - 1
 """Of a .tflite: its offsets have 32 bits."""
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds that loading a model and a few answers of it may take."""
 
 ERRORS = (ValueError, RuntimeError, OSError, TypeError, LookupError, MemoryError, OverflowError)
