@@ -320,20 +320,22 @@ class Checkpointer:
             self._bests = tuple(before)
             self.best_score = Manifest.read(best, before[-1]).score
             then = f"the one before it, of step {before[-1]}, counts in its place"
-        return [f"the best agent, of step {lost}, is lost ({found.lost['best']}): {then}"]
+        return [f"the best agent, of step {lost}, is damaged ({found.lost['best']}): {then}"]
 
     def _losses(self, step: int, found: _Faults) -> list[str]:
         """Sentences on the rest of what is lost, but for rows of metrics, which are told as these are cut."""
         told, lost = [], dict(found.lost)
         lost.pop("best", None)
         if text := lost.pop("digests", None):
-            told.append(f"the checkpoint of step {step} has no digests that hold ({text}): TensorFlow's checksums do")
+            told.append(
+                f"the digests of the checkpoint of step {step} are damaged ({text}): TensorFlow's checksums hold"
+            )
         segments = [text for name, text in lost.items() if name not in digests.ROWS]
         if segments and self.replay is not None:
             first, last = self.replay.gap()
             told.append(
-                f"a part of the replay is lost ({'; '.join(segments)}): no draw takes what each env stored as its rows "
-                f"{max(first, 0):,} to {last - 1:,}"
+                f"a part of the replay is damaged ({'; '.join(segments)}): no draw takes what each env stored as its "
+                f"rows {max(first, 0):,} to {last - 1:,}"
             )
         return told
 

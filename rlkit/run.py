@@ -64,13 +64,14 @@ class RunDirectory:
         self._folder: int | None = None
         if not path.exists():
             raise UserError(f"run {path} does not exist")
-        if info is None and not ((path / "run.json").is_file() and (path / "config.toml").is_file()):
-            raise UserError(f"{path} is not a run: it has no run.json and config.toml")
+        name = BEGUN if self.prepared else "run.json"
+        if info is None and not ((path / name).is_file() and (path / "config.toml").is_file()):
+            raise UserError(f"{path} is not a run: it has no {name} and config.toml")
         try:
-            self.info: dict[str, Any] = _read_info(path) if info is None else info
+            self.info: dict[str, Any] = _read_info(path / name) if info is None else info
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise UserError(f"{path / 'run.json'} cannot be read: {reason}") from None
+            raise UserError(f"{path / name} cannot be read: {reason}") from None
         self.verb: str = self.info.get("verb", "train")
         who, what = NOUNS[self.verb]
         self.agent: str = self.info[who]
@@ -115,7 +116,7 @@ class RunDirectory:
             with suppress(OSError, UserError):
                 if read_bytes(self.path / name) == kept.encode():
                     return kept
-            say(f"{self.path / name} is not as the run wrote it: the copy in its newest checkpoint is taken")
+            say(f"{self.path / name} is damaged or was edited: the copy in its newest checkpoint is taken")
         return kept
 
     def config_text(self, config: Mapping[str, Any]) -> str:
@@ -153,7 +154,11 @@ class RunDirectory:
         """Change entries of run.json."""
         self.info |= values
         if not self.prepared:
-            replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+            replace_text(self.path / "run.json", self._text())
+
+    def _text(self) -> str:
+        """The content of run.json."""
+        return json.dumps(self.info, indent=2) + "\n"
 
     def end(self, say: Callable[[str], None], **values: object) -> None:
         """Say in run.json how the run ended; `say` is told if that cannot be written."""
@@ -174,14 +179,14 @@ class RunDirectory:
         return None
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Write a prepared run's config and run.json, by which it can be begun again if it is killed here.
+        """Write a prepared run's config, and `BEGUN`, by which it can be begun again if it is killed here.
 
         Raises:
             UserError: the disk is full, or the place cannot be written to.
         """
         try:
             self.write_config(config)
-            replace_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+            replace_text(self.path / BEGUN, self._text())
         except OSError as error:
             raise UserError(f"a run cannot be made in {self.path.parent}: {error.strerror}") from None
 
@@ -191,9 +196,11 @@ class RunDirectory:
         Raises:
             UserError: the disk is full, or the place cannot be written to.
         """
-        self.begin(config)
         place = self.path.with_name(self.path.name.removeprefix(".").removesuffix(PART))
         try:
+            self.write_config(config)
+            replace_text(self.path / "run.json", self._text())
+            (self.path / BEGUN).unlink(missing_ok=True)
             self.path.rename(place)
         except OSError as error:
             raise UserError(f"a run cannot be made in {place.parent}: {error.strerror}") from None
@@ -306,7 +313,7 @@ MISSING = {"step": 0, "seed": 0, "seconds": 0.0}
 """Entries of a run.json that has none of them, as one that was written by hand."""
 
 
-def _read_info(path: Path) -> dict[str, Any]:
+def _read_info(file: Path) -> dict[str, Any]:
     """The entries of a run's run.json, checked.
 
     Raises:
@@ -314,7 +321,6 @@ def _read_info(path: Path) -> dict[str, Any]:
         UserError: they are of a later layout.
         OSError: the file cannot be opened.
     """
-    file = path / "run.json"
     try:
         info = read_json(file)
     except UserError as error:
@@ -325,7 +331,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     if isinstance(made_by := info.get("format"), int) and made_by > FORMAT:
         maker = versions.get("rlkit") if isinstance(versions, dict) else None
         raise UserError(
-            f"run {path} was made by rlkit {maker}, "
+            f"run {file.parent} was made by rlkit {maker}, "
             f"with a layout newer than this version {__version__} reads: update rlkit"
         )
     info = {**MISSING, **info}
@@ -510,6 +516,10 @@ def _remove_leftovers(parent: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
+BEGUN = "begun.json"
+"""The run.json of a run that has no place yet."""
+
+
 def anything(run: RunDirectory) -> None:
     """No reason to pass a run over."""
 
@@ -602,7 +612,7 @@ def runs_below(
         begun: those too that were killed before their first checkpoint.
     """
     found = []
-    for place in sorted(Path(folder) for folder, _, files in os.walk(root) if "run.json" in files):
+    for place in sorted(Path(folder) for folder, _, files in os.walk(root) if {"run.json", BEGUN} & {*files}):
         if _is_hidden(place) and not begun:
             continue  # not a run yet
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -134,10 +133,8 @@ def test_an_old_segment_of_the_replay_costs_its_own_rows(damage: Callable[[Path]
     step, counters, other, again, told = restore(tmp_path, capacity=100)
     assert (step, counters) == (40, "of step 40")
     assert len(told) == 1
-    assert re.fullmatch(
-        r"a part of the replay is lost \(replay-20\.npz .*\): no draw takes what each env stored as its rows 10 to 19",
-        told[0],
-    )
+    assert told[0].startswith("a part of the replay is damaged (replay-20.npz ")
+    assert told[0].endswith("): no draw takes what each env stored as its rows 10 to 19")
     drawn = again.sample(np.arange(0, 2**32, 2**25, dtype=np.uint32)[None])
     assert set(drawn.reward[0].astype(int)) == {*range(10), *range(20, 40)}
     # the next checkpoints are whole but for these rows, as long as they would be held
@@ -231,7 +228,7 @@ def test_a_damaged_best_agent_is_told_and_never_the_last(
     again = Checkpointer(tmp_path, agent(seed=3), keep=2)
     assert again.restore(said.append)[0] == 40
     assert len(said) == 1
-    assert said[0].startswith("the best agent, of step 30, is lost (best/")
+    assert said[0].startswith("the best agent, of step 30, is damaged (best/")
     assert said[0].endswith("the one before it, of step 10, counts in its place")
     assert (again.best_lost, again.best_score) == (True, 10.0)
     again.save(50, {"counters": np.array("")})

@@ -180,8 +180,8 @@ def test_no_draw_of_either_loop_takes_rows_that_were_lost(tmp_path: Path) -> Non
     told: list[str] = []
     rest.restore(told.append)
     assert told == [
-        "a part of the replay is lost (replay-1024.npz is missing): no draw takes what each env stored as its rows 126 "
-        "to 255"
+        "a part of the replay is damaged (replay-1024.npz is missing): no draw takes what each env stored as its rows "
+        "126 to 255"
     ]
     assert isinstance(rest.program, ReplayProgram)
     bits = np.random.default_rng(0).integers(2**32, size=(2, 3000), dtype=np.uint32)

@@ -365,7 +365,7 @@ def test_a_config_that_is_not_as_it_was_is_taken_from_the_checkpoint(tmp_path: P
     for damage in (lambda text: text.replace("0.98", "0.99"), lambda text: text[:5], lambda text: ""):
         path.write_text(damage(made.config_text(CONFIG)))
         assert made.config(said.append) == CONFIG
-        assert said.pop() == f"{path} is not as the run wrote it: the copy in its newest checkpoint is taken"
+        assert said.pop() == f"{path} is damaged or was edited: the copy in its newest checkpoint is taken"
     (made.checkpoints / "digests-10.json").write_text("damaged")
     assert made.config(said.append) == {}, "there is no copy that holds"
 

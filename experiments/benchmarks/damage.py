@@ -44,7 +44,7 @@ SHARES = {
 GOOD = ("exact", "exact, and told", "goes on, and told", "refused in a sentence")
 """Outcomes that keep the promise."""
 
-TELLING = ("damaged", " lost", "not as", "no longer", "has no digests")
+TELLING = ("damaged", "no longer bit for bit")
 """Words of the sentences on damage."""
 
 
