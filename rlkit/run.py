@@ -341,7 +341,7 @@ def _read_info(file: Path) -> dict[str, Any]:
     who, what = NOUNS[verb]
     for name, kind in {"format": int, who: str, what: str, **INFO}.items():
         value = info.get(name)
-        if value is None and name not in ("format", who, "status"):
+        if value is None and name not in ("format", who, "status", *MISSING):
             continue
         right = isinstance(value, int | float if kind is float else kind) and (kind is bool or value is not True)
         if not (right and (not isinstance(value, str) or value.isprintable()) and _is_sound(value)):

@@ -224,6 +224,7 @@ def test_a_file_without_an_end_is_refused(words: tuple[str, ...], tmp_path: Path
         ('{"format": ' + "9" * 5000 + "}", "not valid JSON"),
         ('{"format": 1, "agent": "dqn", "status": "running", "step": -1, "seed": 0}', "step is -1"),
         ('{"format": 1, "agent": "dqn", "status": "running", "step": "x", "seed": 0}', "step is 'x'"),
+        ('{"format": 1, "agent": "dqn", "status": "running", "step": null, "seed": 0}', "step is None"),
         ('{"format": 1, "agent": "dqn", "status": "\\ud800", "step": 1, "seed": 0}', "status is"),
         ('{"format": 1, "agent": 7, "status": "running", "step": 1, "seed": 0}', "agent is 7"),
         ('{"format": 1, "agent": "dqn", "verb": "eat", "status": "running", "step": 1, "seed": 0}', "verb is 'eat'"),
@@ -296,6 +297,17 @@ def test_a_strangers_digests_are_checked_too(changes: dict[str, Any], run: Path)
     (run / "checkpoints" / "digests-200.json").write_text(content)
     with pytest.raises(ValueError, match="is of another version"):
         Manifest.read(run / "checkpoints", 200)
+
+
+def test_no_name_steers_the_terminal(run: Path, tmp_path: Path, rl: Command) -> None:
+    theirs = tmp_path / os.fsdecode(b"\x1b]0;title\x07\xff")
+    run.rename(theirs)
+    listed = rl("list", "runs", "--run-dir", tmp_path)
+    assert "\\x1b]0;title\\x07\\udcff  finished at step 200" in listed.out
+    refused = rl("train", "--resume", theirs)
+    assert (refused.code, "\x1b" in refused.err) == (2, False)
+    assert "give more --steps" in refused.err
+    assert rl("evaluate", "x" * 5000).code == 2
 
 
 # ---- code

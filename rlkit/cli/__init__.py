@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from rlkit import __version__
-from rlkit.cli.common import Help, say
+from rlkit.cli.common import Help, printable, say
 from rlkit.cli.compare import compare
 from rlkit.cli.completion import completion
 from rlkit.cli.doctor import doctor
@@ -86,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         sys.exit(tell(error))
+    except (OSError, MemoryError) as error:  # of the disk or the machine, wherever it was met
+        if debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        sys.exit(tell(UserError(f"{where}{getattr(error, 'strerror', None) or str(error) or 'not enough memory'}")))
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
         sys.exit(130)
@@ -101,5 +106,5 @@ def tell(error: UserError | click.ClickException) -> int:
     if isinstance(error, click.ClickException):
         text = " ".join(error.format_message().split()).rstrip(".")
         text = text[:1].lower() + text[1:]
-    print(f"rlkit: {text}", file=sys.stderr)
+    print(f"rlkit: {printable(text)}", file=sys.stderr)
     return 2

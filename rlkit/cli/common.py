@@ -235,6 +235,11 @@ def print_json(value: Mapping[str, object]) -> None:
     click.echo(json.dumps(value, allow_nan=False))
 
 
+def printable(text: str) -> str:
+    """Text of a file or its name for a terminal: characters that would steer it, or are none, as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def say(text: str) -> None:
     """A line for people, on stderr: stdout belongs to results. A terminal that was closed ends nothing."""
     with suppress(OSError):

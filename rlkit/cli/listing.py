@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from rlkit.cli.common import PATH, Name, json_option, print_json
+from rlkit.cli.common import PATH, Name, json_option, print_json, printable
 
 SHORTEST = 20
 """Columns that a text has at least beside a name."""
@@ -60,7 +60,7 @@ def entries(values: object) -> list[tuple[str, str]]:
         return [(f"{k:<{width}}  ", ", ".join(v) if isinstance(v, list) else str(v)) for k, v in values.items()]
     if isinstance(values, list):
         runs = [v for v in values if isinstance(v, dict)]
-        return [(f"{v['run']}  ", run_text(v)) for v in runs] or [(v, "") for v in values]
+        return [(printable(f"{v['run']}  "), printable(run_text(v))) for v in runs] or [(v, "") for v in values]
     return []
 
 
