@@ -578,7 +578,7 @@ def test_set_reaches_any_field_as_text_that_its_type_reads(resolved: ResolvedFix
     ((config, *_),) = resolved("--env", "CartPole-v1", *words)
     assert config.hidden == (32, 16)
     assert config.double is False
-    assert config.target_return is None, "the preset's is 485"
+    assert config.target_return is None, "the preset's is 490"
     assert config.learning_rate_end == 1e-5
     assert config.steps == 100_000
     assert config.loss == "squared"
@@ -634,7 +634,7 @@ def test_none_holds_against_the_preset_in_a_flag_and_in_the_runs_own_file(
 ) -> None:
     ((preset, *_),) = resolved("--env", "CartPole-v1")
     ((config, *_),) = resolved("--env", "CartPole-v1", "--target-return", "none")
-    assert (preset.target_return, config.target_return) == (485, None)
+    assert (preset.target_return, config.target_return) == (490, None)
     assert config == preset.replace(target_return=None), "the rest is the preset's"
     file = write(tmp_path / "config.toml", tomli_w.dumps({"agent": "dqn", **config.to_dict()}))
     ((again, taken, _),) = resolved("--config", file)
