@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._held = 0  # bytes of the body that count in what the server holds
         self._closed = False  # takes no more requests
         self._ended = 0.0  # when the last answer was written, 0 before
+        self._idle = 0.0  # when it was first seen to have no request since it had one, 0 before
         self._eof = False  # the client sends no more
         self._blocked = 0.0  # since when the client takes nothing of its answers, 0 while it does
         self._reading = self._in_body = False  # whether a request is there in part; whether its head is
@@ -157,7 +158,7 @@ class Connection(asyncio.Protocol):
             self._refuse_head()
         elif b"upgrade" in headers and self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
             self._again = self._without_upgrade()
-        elif self._is_served():
+        elif (headers.get(b"host") in self.server.hosts.known and self._url[:1] == b"/") or self._is_served():
             if int(headers.get(b"content-length", 0)) > self.server.limit:
                 self.refuse(413, too_large(self.server.limit).message)
             elif headers.get(b"expect", b"").lower() == b"100-continue" and not self.slots and not self._closed:
@@ -226,23 +227,24 @@ class Connection(asyncio.Protocol):
         if self._held:
             slot.held, self._held = self._held, 0
             self.server.large.pop(self, None)
-        coding = headers.get(b"content-encoding", b"identity").lower()
-        if coding in CODINGS:
-            body = Compressed(self._body, self.server.limit)
-        elif coding != b"identity":
-            slot.respond(415, error_body(f"Content-Encoding is {coding.decode('latin-1')}; expected gzip or deflate"))
-            return
+        if b"content-encoding" in headers:
+            coding = headers[b"content-encoding"].lower()
+            if coding in CODINGS:
+                body = Compressed(self._body, self.server.limit)
+            elif coding != b"identity":
+                name = coding.decode("latin-1")
+                slot.respond(415, error_body(f"Content-Encoding is {name}; expected gzip or deflate"))
+                return
         if method == "OPTIONS" and self.server.headers:  # what a browser asks first: the headers are the answer
             slot.respond(200, b"")
             return
         self._turn += 1
-        request = (method, self._url.decode("latin-1"), body, slot.respond)
         if self._turn <= TURN and not self._later:
-            self.server.handler(*request)
+            self.server.handler(method, self._url.decode("latin-1"), body, slot.respond)
             return
         if not self._later:
             asyncio.get_running_loop().call_soon(self._begin_more)
-        self._later.append(request)
+        self._later.append((method, self._url.decode("latin-1"), body, slot.respond))
 
     def _begin_more(self) -> None:
         """Begin requests whose turn it is."""
@@ -277,12 +279,13 @@ class Connection(asyncio.Protocol):
         full = len(slots) >= PIPELINED
         while slots and (ready := slots[0].ready) is not None:
             slot = slots.popleft()
-            transport.writelines(ready)
+            if type(ready) is bytes:
+                transport.write(ready)
+            else:
+                transport.writelines(ready)
             if slot.closes:
                 self._end()
                 return
-        if not slots and not self._reading:
-            self.since = time.monotonic()
         if full and len(slots) < PIPELINED and not self._blocked and not self._closed:
             transport.resume_reading()
 
@@ -323,5 +326,9 @@ class Connection(asyncio.Protocol):
                 self.refuse(503, "The server stops")
             elif now - self.since > (TIME if self._in_body else HEAD_TIME):
                 self.refuse(408, "The request takes too long")
-        elif not self.slots and now - max(self.since, stopping) > (QUIET if stopping else IDLE):
+        elif self.slots:
+            self._idle = 0.0
+        elif not self._idle or self._idle < self.last:
+            self._idle = now
+        elif now - max(self._idle, stopping) > (QUIET if stopping else IDLE):
             self.transport.close()

@@ -30,16 +30,16 @@ class Hosts:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {name.lower().rstrip(".") for name in (socket.gethostname(), *names)}
-        self._known: set[bytes] = set()
+        self.known: set[bytes | None] = set()
 
     def __contains__(self, header: bytes) -> bool:
-        if header in self._known:
+        if header in self.known:
             return True
         found = HOST.fullmatch(header.decode("latin-1"))
         if found is None or not (found[1] or self._takes(found[2].lower().rstrip("."))):
             return False
-        if len(self._known) < KNOWN:
-            self._known.add(header)
+        if len(self.known) < KNOWN:
+            self.known.add(header)
         return True
 
     def _takes(self, name: str) -> bool:

@@ -43,10 +43,10 @@ def error_body(message: str) -> bytes:
 
 
 @lru_cache(64)
-def _head(status: int, kind: str, more: bytes) -> bytes:
+def _head(status: int, kind: str, more: bytes, most: bytes) -> bytes:
     """An answer's status line and headers up to the length's number."""
     line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n".encode()
-    return line + more + b"Content-Length: "
+    return line + more + most + b"Content-Length: "
 
 
 class Slot:
@@ -56,7 +56,7 @@ class Slot:
 
     def __init__(self, connection: Connection, closes: bool, head_only: bool = False, keeps: bool = False) -> None:
         self.connection, self.closes, self.head_only, self.keeps = connection, closes, head_only, keeps
-        self.ready: list[bytes] | None = None
+        self.ready: bytes | list[bytes] | None = None
         self.held = 0
 
     def respond(self, status: int, body: bytes, kind: str = JSON_TYPE) -> None:
@@ -66,11 +66,11 @@ class Slot:
         server.held -= self.held
         self.closes = self.closes or server.stopping > 0
         more = b"Connection: close\r\n" if self.closes else b"Connection: keep-alive\r\n" if self.keeps else b""
-        head = b"%b%d\r\n\r\n" % (_head(status, kind, more + server.headers), len(body))
-        if self.head_only:
-            self.ready = [head]
-        else:  # a long one is not copied
-            self.ready = [head + body] if len(body) < LARGE else [head, body]
+        head, size = _head(status, kind, more, server.headers), len(body)
+        if size < LARGE or self.head_only:
+            self.ready = b"%b%d\r\n\r\n%b" % (head, size, b"" if self.head_only else body)
+        else:  # it is not copied
+            self.ready = [b"%b%d\r\n\r\n" % (head, size), body]
         connection.flush()
 
 

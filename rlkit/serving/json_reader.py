@@ -65,7 +65,7 @@ class Long:
                 yield [reader.value(start, end, self._level + 1)]
             else:
                 yield reader.small(start, end, b"[%b]")
-        reader.unread.discard(self)
+        reader.unread.pop(self, None)
 
     def __str__(self) -> str:
         start = self._span[0]
@@ -84,7 +84,7 @@ class Reader:
 
     def __init__(self, text: bytes | bytearray, nan: bool) -> None:
         self.text, self.nan = text, nan
-        self.unread: set[Long] = set()
+        self.unread: dict[Long, None] = {}
 
     def request(self) -> dict[str, JSON]:
         """The JSON object.
@@ -92,7 +92,8 @@ class Reader:
         Raises:
             ServingError: it is not JSON, or no object; of a `Long`, that is told when it is read.
         """
-        value = self.value(0, len(self.text), 0)
+        size = len(self.text)
+        value = self.small(0, size, b"%b") if size <= PIECE else self.value(0, size, 0)
         if type(value) is not dict:
             raise invalid(f"JSON Value: {shown(value)} Is not object")
         return value
@@ -114,7 +115,7 @@ class Reader:
         if self.text[start] == ord("{"):
             return self._object(start, end, level)
         made = Long(self, start, end, level)
-        self.unread.add(made)
+        self.unread[made] = None
         return made
 
     def _empty(self, start: int, end: int) -> bool:
@@ -124,7 +125,7 @@ class Reader:
 
     def small(self, start: int, end: int, form: bytes) -> JSON:
         """What orjson makes of a part of the text, set into a form such as [%b]."""
-        text = form % self.text[start:end] if len(form) > 2 else self.text[start:end]
+        text = self.text[start:end] if form == b"%b" else form % self.text[start:end]
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError as error:

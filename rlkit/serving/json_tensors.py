@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
-import tensorflow as tf
 
 from rlkit.serving.errors import Code, ServingError, invalid
 from rlkit.serving.json_reader import JSON, Long, is_list, shown
@@ -127,13 +127,15 @@ def array_of(value: JSON, spec: Spec, name: str) -> np.ndarray:
     Raises:
         ServingError: ragged lists, or elements of another type than the input's.
     """
-    if type(value) is Long:
+    if type(value) is list:
+        if len(value) == 1 and type(value[0]) is Long:
+            return array_of(value[0], spec, name)[np.newaxis]
+    elif type(value) is Long:
         return _joined([array_of(group, spec, name) for group in value], name)
-    if type(value) is list and len(value) == 1 and type(value[0]) is Long:
-        return array_of(value[0], spec, name)[np.newaxis]
-    if spec.type == tf.string:
+    kind = spec.array.kind
+    if kind == "O":
         return _text(value, name)
-    takes = TAKES.get(spec.array.kind)
+    takes = TAKES.get(kind)
     if takes is None:
         raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {shown(value)} to type: {spec.type.name}")
     types = _types(value)
@@ -141,7 +143,7 @@ def array_of(value: JSON, spec: Spec, name: str) -> np.ndarray:
         raise invalid(f"JSON Value: {shown(value)} of input {name} is not of expected type: {spec.type.name}")
     try:
         found = np.array(value)
-        if found.dtype.kind == "f" and types == {int} and spec.array.kind != "f":
+        if found.dtype.kind == "f" and types == {int} and kind != "f":
             found = _large(value, spec, name)
     except (ValueError, OverflowError, RecursionError):
         raise _ragged(value, name) from None
@@ -198,7 +200,8 @@ def _types(value: JSON) -> set[type]:
         return {type(value)}
     found = set(map(type, value))
     while list in found:
-        value = [item for inner in value if type(inner) is list for item in inner]
+        inner = value if len(found) == 1 else [item for item in value if type(item) is list]
+        value = list(chain.from_iterable(inner))
         found.remove(list)
         found.update(map(type, value))
     return found

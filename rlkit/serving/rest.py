@@ -22,7 +22,7 @@ from rlkit.serving.http import JSON_TYPE, Body, Respond, error_body
 from rlkit.serving.json_answers import Slice, answer, long_answer, results_answer
 from rlkit.serving.json_reader import JSON, Reader, shown
 from rlkit.serving.json_tensors import inputs_of
-from rlkit.serving.lane import LONG, NUMBERS, Lane
+from rlkit.serving.lane import LONG, NUMBERS, ROWS, Lane
 from rlkit.serving.metrics import TYPE, Metrics
 from rlkit.serving.models import Model, Version
 from rlkit.serving.signature import CLASSIFY, DEFAULT, REGRESS, Outputs
@@ -179,7 +179,7 @@ class Rest:
     def _submit(self, work: Work, finish: Callable[[bytes | ServingError], None]) -> None:
         """Have what was read computed and answered."""
         call = work.call
-        if self.lane.takes(call):
+        if (call.rows > ROWS or not call.rows) and self.lane.takes(call):
 
             def done(answer: bytes | ServingError) -> None:
                 call.version.active -= 1
@@ -192,14 +192,16 @@ class Rest:
         def answered(answer: Answer) -> None:
             if isinstance(answer, ServingError):
                 finish(answer)
-            elif sum(array.size for array in answer.arrays.values()) > NUMBERS:
-                self.lane.run(lambda: work.long([(call.rows, answer)]), finish)
-            else:
-                try:
-                    body: bytes | ServingError = work.short(answer)
-                except Exception as error:  # as above
-                    body = logged(error)
-                finish(body)
+                return
+            for array in answer.arrays.values():
+                if array.size > NUMBERS:
+                    self.lane.run(lambda: work.long([(call.rows, answer)]), finish)
+                    return
+            try:
+                body: bytes | ServingError = work.short(answer)
+            except Exception as error:  # as above
+                body = logged(error)
+            finish(body)
 
         call.answer = answered
         self.batcher.submit(call)
