@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
         full = len(slots) >= PIPELINED
         while slots and (ready := slots[0].ready) is not None:
             slot = slots.popleft()
-            if type(ready) is bytes:
+            if isinstance(ready, bytes):
                 transport.write(ready)
             else:
                 transport.writelines(ready)
