@@ -2,12 +2,12 @@
 
     python -m rlkit.experiments.benchmarks.soak [--minutes 60] [--seed 0]
 
-This process trains one short run after the other, evaluates it, and exports it as the next version of a model. A
-server, the command itself in a process of its own, serves the versions as they come and answers requests all the while.
-A third process trains a run that is killed at a random moment of each round, and resumed; whenever it has come to its
-end, it is compared to the bit with one that nothing befell. Memory, open files and threads of this process and of the
-server, and the files of the killed run, are measured after each round: the last quarter may not hold more than the
-second did.
+One short run after the other is trained, evaluated and exported as the next version of a model, each in a process of
+its own, as the commands are. A server, the command itself, serves the versions as they come and answers requests all
+the while. A third process trains a run that is killed at a random moment of each round, and resumed; whenever it has
+come to its end, it is compared to the bit with one that nothing befell. Memory, open files and threads of the server
+and of this process, which keeps a client and reads what the others leave, and the files of the killed run are measured
+after each round: the last quarter may not hold more than the second did.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import psutil
 
 from rlkit.experiments.benchmarks._malformed import NAME
 from rlkit.experiments.benchmarks._measuring import print_machine, table
-from rlkit.experiments.benchmarks._survival import CASES, Result, begin, ended, result, resume, runs_in, until
+from rlkit.experiments.benchmarks._survival import CASES, LOADED, Result, begin, ended, result, resume, runs_in, until
 from rlkit.experiments.benchmarks.serving import serving
 
 VICTIM = "dqn, host"
@@ -95,8 +95,10 @@ class Victim:
         """Let it go on for a moment, then kill it; how many files its folder has."""
         runs = runs_in(self.root)
         process = resume(runs[0], self.said) if runs else begin(CASES[VICTIM], self.root, self.said)
-        moment = time.monotonic() + self.rng.uniform(1.0, 8.0)
-        until(lambda: time.monotonic() > moment and bool(runs_in(self.root)), process)
+        before = len(self.said.read_text())
+        until(lambda: bool(runs_in(self.root)) and (not runs or "resumed" in self.said.read_text()[before:]), process)
+        due = time.monotonic() + self.rng.uniform(0.0, 5.0)
+        until(lambda: time.monotonic() > due, process)
         if process.is_alive():
             process.kill()
             process.join()
@@ -133,6 +135,14 @@ def publish(number: int, folder: Path, models: Path, seed: int) -> None:
         shutil.rmtree(models / str(old))
     shutil.rmtree(folder / "export")
     shutil.rmtree(folder / "runs")
+
+
+def published(number: int, folder: Path, models: Path, seed: int) -> None:
+    """As `publish`, in a process of its own; exit if it fails."""
+    process = LOADED.Process(target=publish, args=(number, folder, models, seed))
+    process.start()
+    if ended(process) != 0:
+        sys.exit(f"version {number} could not be made")
 
 
 def served(port: int, number: int) -> None:
@@ -186,17 +196,17 @@ def main() -> None:
         folder, models = Path(name), Path(name) / "models"
         models.mkdir()
         victim = Victim(folder, rng, counts)
-        publish(1, folder / "own", models, arguments.seed)
+        published(1, folder / "own", models, arguments.seed)
         with serving(models, "--poll", "0.2") as (port, _, server):
             client = Client(port, counts)
             client.start()
             ends = time.monotonic() + 60 * arguments.minutes
             for number in itertools.count(2):
-                publish(number, folder / "own", models, arguments.seed + number)
+                published(number, folder / "own", models, arguments.seed + number)
                 served(port, number)
                 held = victim.round()
                 counts.rounds += 1
-                rows.append({**measured("trainer", psutil.Process()), **measured("server", server), **held})
+                rows.append({**measured("this process", psutil.Process()), **measured("server", server), **held})
                 if counts.rounds % 10 == 0:
                     print(f"{counts}; {rows[-1]}", flush=True)
                 if time.monotonic() > ends or counts.failed:
