@@ -644,8 +644,8 @@ def test_a_corpus_of_mutated_files_ends_without_a_traceback_a_hang_or_a_write_el
     base.mkdir()
     strangers.make_plain(base)
     shutil.copytree(trained, base / "run")
-    words = ["-m", strangers.__name__, "--count", "30", "--seed", "7", "--kinds", "run,mdp,triangle"]
+    words = ["-m", strangers.__name__, "--count", "16", "--seed", "7", "--kinds", "run,mdp,triangle"]
     words += ["--folder", str(tmp_path)]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "30 files: " in done.stdout
+    assert "16 files: " in done.stdout
