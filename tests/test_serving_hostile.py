@@ -38,7 +38,7 @@ from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
 from rlkit.serving import connection, examples, json_reader, json_tensors
 from rlkit.serving.errors import ServingError
 from rlkit.serving.hosts import Hosts, is_loopback
-from rlkit.serving.json_answers import answer, long_answer
+from rlkit.serving.json_answers import answer, long_answer, parts_of
 from rlkit.serving.json_reader import Long, Reader, shown
 from rlkit.serving.server import Addresses, Options, Stop, serve
 from rlkit.serving.signature import Outputs, Spec
@@ -277,6 +277,9 @@ def test_a_long_answer_is_the_short_one(by_row: bool) -> None:
             cut = [(0, Outputs({k: v[i : i + 2] for k, v in arrays.items()}, True)) for i in range(0, rows, 2)]
             assert long_answer([(rows, whole)], by_row) == answer(whole, by_row)
             assert long_answer(cut, by_row) == answer(whole, by_row)
+    hollow = Outputs({"y": np.zeros((3000, *[1] * 20, 0))}, True)
+    assert long_answer([(3000, hollow)], by_row) == answer(hollow, by_row)
+    assert parts_of(hollow.arrays["y"]) == 3000 * 21
     gone = Outputs({"y": np.array([1.5, np.nan, np.inf], np.float32), "n": np.arange(3)}, False)
     assert str(json.loads(long_answer([(3, gone)], by_row))) == str(json.loads(answer(gone, by_row)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,12 @@ Slice = tuple[int, Outputs]
 """How many rows some outputs are of, and the outputs."""
 
 CHUNK = 4096
-"""Numbers that are written by one call."""
+"""Numbers and lists that are written by one call."""
+
+
+def parts_of(array: np.ndarray) -> int:
+    """How many numbers and lists an array is as JSON: one of many dimensions has many lists and may have no number."""
+    return sum(math.prod(array.shape[: n + 1]) for n in range(array.ndim))
 
 
 def answer(outputs: Outputs, by_row: bool) -> bytes:
@@ -102,7 +108,7 @@ def _row_pieces(outputs: Outputs) -> Iterator[bytes]:
         [(name, array)] = arrays.items()
         yield from _pieces(name, array, finite)
         return
-    size = sum(array.size for array in arrays.values()) // max(1, rows)
+    size = sum(map(parts_of, arrays.values())) // max(1, rows)
     if size > CHUNK:
         for i in range(rows):
             yield b"{%b}" % b",".join(_member(name, array, i, finite) for name, array in arrays.items())
@@ -126,7 +132,7 @@ def _pieces(name: str, array: np.ndarray, finite: bool) -> Iterator[bytes]:
     if not array.ndim:
         yield _dumps(_plain(name, array), finite)
         return
-    size = array.size // max(1, len(array))
+    size = parts_of(array) // max(1, len(array))
     if size > CHUNK:
         for row in array:
             yield b"".join([b"[", *_separated(_pieces(name, row, finite)), b"]"])

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from rlkit.serving.batching import Call
 from rlkit.serving.errors import ServingError, invalid, logged
-from rlkit.serving.json_answers import Slice
+from rlkit.serving.json_answers import Slice, parts_of
 from rlkit.serving.metrics import Metrics
 from rlkit.serving.signature import Outputs
 
@@ -28,7 +28,7 @@ ROWS = 1024
 """Rows of one call of the model, of a request that has more."""
 
 NUMBERS = 16 * 1024
-"""Numbers of an answer from which on it is written beside the loop."""
+"""Numbers and lists of an answer from which on it is written beside the loop."""
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Lane:
         """Whether a call is too long for the loop's thread and for a batch with others."""
         if call.rows:
             return call.rows > ROWS
-        return sum(array.size for array in call.arrays.values()) > NUMBERS
+        return sum(map(parts_of, call.arrays.values())) > NUMBERS
 
     def slices(self, call: Call) -> Iterator[Slice]:
         """The outputs of a call, some rows after the other; whole where the model has not a row for each.

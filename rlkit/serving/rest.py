@@ -19,7 +19,7 @@ from rlkit.serving.bodies import Compressed
 from rlkit.serving.errors import Code, ServingError, invalid, logged
 from rlkit.serving.examples import batch, classifications, regressions, serialized, signature_for
 from rlkit.serving.http import JSON_TYPE, Body, Respond, error_body
-from rlkit.serving.json_answers import Slice, answer, long_answer, results_answer
+from rlkit.serving.json_answers import Slice, answer, long_answer, parts_of, results_answer
 from rlkit.serving.json_reader import JSON, Reader, shown
 from rlkit.serving.json_tensors import inputs_of
 from rlkit.serving.lane import LONG, NUMBERS, ROWS, Lane
@@ -194,7 +194,7 @@ class Rest:
                 finish(answer)
                 return
             for array in answer.arrays.values():
-                if array.size > NUMBERS:
+                if array.size > NUMBERS or ((not array.size or array.ndim > 2) and parts_of(array) > NUMBERS):
                     self.lane.run(lambda: work.long([(call.rows, answer)]), finish)
                     return
             try:
