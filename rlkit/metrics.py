@@ -190,11 +190,7 @@ class TensorBoardObserver:
         self._scalar, self._histogram = scalar_pb, histogram_pb
         self._restart = SessionLog(status=SessionLog.START)
         self._path = directory / f"{EVENTS}.{time.time():.6f}.{os.getpid()}"
-        try:
-            self._writer = tf.io.TFRecordWriter(str(self._path))
-        except (tf.errors.OpError, OSError) as error:
-            raise WriteError(f"{self._path} cannot be written: {reason(error)}") from error
-        self._begun = False
+        self._writer: Any = None  # a process that is killed before its first row leaves no file
 
     def row(self, step: int, row: Row, seconds: float) -> None:
         del seconds
@@ -213,15 +209,16 @@ class TensorBoardObserver:
         first = [{"file_version": "brain.Event:2"}, {"step": step, "session_log": self._restart}]
         summary = self._summary.FromString(b"".join(part.SerializeToString() for part in parts))  # end to end: one
         try:
-            if not self._begun:
+            begins = self._writer is None
+            if begins:
                 self._cut(step)
-            for event in (*([] if self._begun else first), {"step": step, "summary": summary}):
+                self._writer = self._tf.io.TFRecordWriter(str(self._path))
+            for event in (*(first if begins else []), {"step": step, "summary": summary}):
                 self._writer.write(self._event(wall_time=time.time(), **event).SerializeToString())
             self._writer.flush()
         except (self._tf.errors.OpError, OSError) as error:
             why = with_room(reason(error), self._path.parent, summary.ByteSize())
             raise WriteError(f"{self._path} cannot be written: {why}") from error
-        self._begun = True
 
     def _cut(self, step: int) -> None:
         """Drop what earlier processes wrote of a step and of those behind it, and put the rest into one file."""
@@ -236,7 +233,7 @@ class TensorBoardObserver:
             with suppress(self._tf.errors.DataLossError):  # a last record that was cut short
                 for record in self._tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                     event, read = self._event.FromString(record), read + 1
-                    if event.step < step or not event.HasField("summary"):
+                    if event.step < step if event.HasField("summary") else path == files[0]:  # one beginning
                         records[record] = None
         if len(files) > 1 or read > len(records):
             with whole(files[0]) as beside, self._tf.io.TFRecordWriter(str(beside)) as writer:

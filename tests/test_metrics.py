@@ -202,6 +202,9 @@ def test_steps_that_a_resumed_run_writes_again_are_there_once(tmp_path: Path) ->
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-9])
     TensorBoardObserver(tmp_path)  # killed before its first row
+    assert list(tmp_path.iterdir()) == [file]
+    TensorBoardObserver(tmp_path).row(6, {"loss": 0.0}, 0.0)
+    TensorBoardObserver(tmp_path).row(6, {"loss": 0.0}, 0.0)
     again = TensorBoardObserver(tmp_path)
     again.evaluation(6, {"mean": 1.0})
     for step in range(6, 11):
