@@ -664,6 +664,14 @@ def test_a_mistake_over_grpc_is_the_clients(server: Running, data: bytes, code: 
     assert rpc(server, "PredictionService/Predict", data)[0] == code
 
 
+def test_an_error_of_the_model_that_is_no_text_is_told(server: Running) -> None:
+    """An example that the model cannot read, with a byte that is no UTF-8: TensorFlow's message repeats it."""
+    features = b"\x0a\x0d\x0a\x01x\xf9\x08\x12\x06\x0a\x04\x00\x00\x00?"
+    asked = b"\x0a\x10\x0a\x05agent\x1a\x07regress\x12\x17\x12\x15\x0a\x00\x12\x11\x0a\x0f" + features
+    code, told = rpc(server, "PredictionService/Regress", asked)
+    assert (code, "parse" in told) == ("INVALID_ARGUMENT", True), told
+
+
 @pytest.mark.parametrize("value", [256, -1, 2**31 - 1])
 def test_a_value_out_of_its_dtype_is_the_clients_mistake(tmp_path: Path, value: int) -> None:
     """In the field of another dtype there is room for numbers that a uint8 has not."""

@@ -105,7 +105,10 @@ class Signature:
 
     def __call__(self, arrays: Arrays) -> Outputs:
         """Compute; what it raises is TensorFlow's."""
-        made = self._call({key: tf.constant(value, self.inputs[key].type) for key, value in arrays.items()})
+        try:
+            made = self._call({key: tf.constant(value, self.inputs[key].type) for key, value in arrays.items()})
+        except UnicodeDecodeError as error:  # TensorFlow's error repeats bytes of the request that are no text
+            raise invalid(bytes(error.object).decode(errors="replace")) from None
         outputs = {key: made[key].numpy() for key in self.outputs}
         return Outputs(outputs, all(v.dtype.kind != "f" or bool(np.isfinite(v).all()) for v in outputs.values()))
 
