@@ -189,16 +189,19 @@ class Rest:
             self.lane.run(lambda: work.long(self.lane.slices(call)), done)
             return
 
+        # The call holds this function, which must not hold the call: a cycle waits for the garbage collector.
+        rows, short, long = call.rows, work.short, work.long
+
         def answered(answer: Answer) -> None:
             if isinstance(answer, ServingError):
                 finish(answer)
                 return
             for array in answer.arrays.values():
                 if array.size > NUMBERS or ((not array.size or array.ndim > 2) and parts_of(array) > NUMBERS):
-                    self.lane.run(lambda: work.long([(call.rows, answer)]), finish)
+                    self.lane.run(lambda: long([(rows, answer)]), finish)
                     return
             try:
-                body: bytes | ServingError = work.short(answer)
+                body: bytes | ServingError = short(answer)
             except Exception as error:  # as above
                 body = logged(error)
             finish(body)
