@@ -47,6 +47,7 @@ from rlkit.export.portable import Settings, of_network, of_table
 from rlkit.networks import OneHot
 from rlkit.serving.batching import Batcher, Call
 from rlkit.serving.metrics import Metrics
+from rlkit.serving.ops import SAVER
 from rlkit.serving.rest import HEALTH, METRICS
 from rlkit.serving.server import Addresses, Options, Stop, serve
 from rlkit.serving.signature import Outputs
@@ -55,10 +56,6 @@ Answered = tuple[int, Any]
 
 
 # ---- models
-
-
-SAVER = ("MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename")
-"""Operations by which models of the session API save and restore their variables: they are trusted by --allow-op."""
 
 
 def half_plus(folder: Path, offset: float) -> None:
@@ -239,7 +236,7 @@ def running(path: Path, **options: Any) -> Iterator[Running]:
 def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     base = tmp_path_factory.mktemp("half")
     half_plus(base / "00000123", 3.0)
-    with running(base, name="half_plus_three", operations=SAVER) as server:
+    with running(base, name="half_plus_three", operations=tuple(SAVER)) as server:
         yield server
 
 
@@ -305,7 +302,7 @@ def test_the_examples_of_the_page(half: Running) -> None:
 def test_numbers_of_tensorflow_servings_own_tests(tmp_path: Path) -> None:
     """http_rest_api_handler_test.cc, with its model half_plus_two."""
     half_plus(tmp_path / "123", 2.0)
-    with running(tmp_path, name="m", operations=SAVER) as server:
+    with running(tmp_path, name="m", operations=tuple(SAVER)) as server:
         assert server.predict({"instances": [[1.0, 2.0], [3.0, 4.0]]}) == (
             200,
             {"predictions": [[2.5, 3.0], [3.5, 4.0]]},
