@@ -646,6 +646,8 @@ def altered(run: Run, folder: Path, **values: str) -> Path:
     shutil.copytree(run.path, folder)
     info = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(info | {k: v for k, v in values.items() if k in info}))
+    for file in (folder / "checkpoints").rglob("digests-*.json"):  # which have a copy of the config
+        file.unlink()
     config = folder / "config.toml"
     for key, value in values.items():
         config.write_text(re.sub(rf'^{key} = ".*"$', f'{key} = "{value}"', config.read_text(), flags=re.MULTILINE))
