@@ -154,7 +154,7 @@ def _triangle(run: Run) -> dict[str, Any]:
 
 @lru_cache(1)
 def policy() -> str:
-    """What the page may do, for browsers: run its own files and its runtime, and talk to its own server alone.
+    """The Content-Security-Policy: the page may run its own files and its runtime, and talk to its own server alone.
 
     The runtime is inflated in the page, so it comes from blob: addresses; the one script in the page itself is a map of
     names, which is allowed by its digest.

@@ -125,7 +125,7 @@ class Loop:
             self.save()
 
     def attend(self, before: int, *, going: bool = True) -> str | None:
-        """What fell due since a step; how the run has ended, if it has.
+        """Do what fell due since a step; how the run has ended, if it has.
 
         All that is written of a step comes before its checkpoint, which knows how far the files were.
 

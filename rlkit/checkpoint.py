@@ -45,9 +45,9 @@ class _Faults:
 
     manifest: Manifest | None = None
     vital: list[str] = field(default_factory=list)
-    """What it cannot be restored without."""
+    """Faults of what it cannot be restored without."""
     lost: dict[str, str] = field(default_factory=dict)
-    """What it can: by "digests", "best", a segment's name or that of a file of rows."""
+    """Faults of what it can: by "digests", "best", a segment's name or that of a file of rows."""
 
     @property
     def text(self) -> str:
@@ -82,13 +82,13 @@ class Checkpointer:
         self.texts: dict[str, str] = {}
         """The run's files of `digests.TEXTS`, which each checkpoint keeps a copy of."""
         self.manifest: Manifest | None = None
-        """Of the newest checkpoint."""
+        """The newest checkpoint's."""
         self.lost: list[str] = []
         """Sentences on what was damaged of the checkpoint that was restored."""
         self.best_lost = False
         """Whether its best agent was damaged."""
         self.best_score: float | None = None
-        """Of the best agent before, which then counts; None where there is none."""
+        """The score of the best agent before, which then counts; None where there is none."""
         self._manifests: dict[int, Manifest] = {}
         self._bests: tuple[int, ...] = ()
         self._best: tuple[int, float | None, list[tf.Tensor]] | None = None
@@ -378,7 +378,7 @@ class Checkpointer:
 
     @staticmethod
     def _agent_fault(folder: Path, step: int) -> str | None:
-        """What is wrong with TensorFlow's part of a checkpoint; None also for one of a version of old."""
+        """The fault of TensorFlow's part of a checkpoint; None also for one of a version of old."""
         if not digests.steps(folder):
             return None
         try:

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from rlkit.errors import UserError
 
 MOST_PIXELS = 2**27
-"""Of an image: 134 million, more than any camera's; decoded, they take 1.6 GB."""
+"""Pixels of an image at most: 134 million, more than any camera's; decoded, they take 1.6 GB."""
 
 OVERSIZED = f"it has more than {MOST_PIXELS:,} pixels"
 """The reason why an image is not decoded."""

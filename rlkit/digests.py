@@ -51,7 +51,7 @@ def of_file(file: Path, size: int | None = None, *, lines: bool = False) -> Dige
 
 
 def fault(file: Path, expected: Digest, *, grows: bool = False) -> str | None:
-    """What is wrong with a file, as the end of a sentence; None if it is as it was.
+    """The fault of a file, as the end of a sentence; None if it is as it was.
 
     Args:
         file: the file.
@@ -85,7 +85,7 @@ class Manifest:
     bests: tuple[int, ...] = ()
     """Steps of the best agent before the last, and of the best."""
     score: float | None = None
-    """Of a best agent, as its evaluation counted it."""
+    """A best agent's, as its evaluation counted it."""
 
     def write(self, folder: Path) -> None:
         """Write it into the checkpoint's folder, whole or not at all."""
@@ -158,7 +158,7 @@ def faults(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def best_fault(checkpoints: Path, step: int) -> str | None:
-    """What is wrong with a run's best agent of a step; None if it is whole."""
+    """The fault of a run's best agent of a step; None if it is whole."""
     folder = checkpoints / "best"
     try:
         manifest = Manifest.read(folder, step)

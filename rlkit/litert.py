@@ -21,7 +21,7 @@ from rlkit.files import read_bytes
 from rlkit.quiet import quiet
 
 MOST_BYTES = 2**31 - 1
-"""Of a .tflite: its offsets have 32 bits."""
+"""Bytes of a .tflite at most: its offsets have 32 bits."""
 
 PATIENCE = 30.0
 """Seconds that loading a model and a few answers of it may take."""

@@ -61,7 +61,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def unpack(file: BinaryIO, names: Collection[str] = ()) -> dict[str, np.ndarray]:
-    """As `read`, of an open file, all arrays or those of some names; raises UserError and any of `ERRORS`."""
+    """The arrays of an open file, all or those of some names; as `read`, and raises UserError and any of `ERRORS`."""
     if not zipfile.is_zipfile(file):
         raise UserError("this is no .npz file")
     size = file.seek(0, os.SEEK_END)

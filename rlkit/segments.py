@@ -66,7 +66,7 @@ class Segments:
     def __init__(self, directory: Path, replay: Replay) -> None:
         self.directory, self.replay = directory, replay
         self.digests: dict[str, Digest] = {}
-        """Of the segments, by their names; not of those that are damaged."""
+        """Digests of the segments, by their names; not of those that are damaged."""
         self._saved = np.zeros(replay.num_envs, np.int64)
         self._damaged: set[str] = set()
 

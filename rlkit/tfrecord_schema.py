@@ -22,7 +22,7 @@ FORMAT = 1
 """Version of the schema's layout; a later one is refused."""
 
 MOST_FEATURES, MOST_AXES, MOST_CLASSES, MOST_RECORDS = 10_000, 32, 100_000, 10**12
-"""Of a schema: features, lengths of a shape, names of classes, and records of one file."""
+"""Limits of a schema: features, lengths of a shape, names of classes, and records of one file."""
 
 MOST_RECORD = 2**30
 """Bytes of a record, and of a feature in it."""

@@ -305,7 +305,7 @@ def test_a_million_rows_are_answered_by_rows_of_theirs(server: Running) -> None:
 
 
 def test_an_offer_of_http2_is_ignored(server: Running) -> None:
-    """As JDK's HttpClient sends it by default, and curl --http2; what follows on the connection is read, too."""
+    """JDK's HttpClient sends it by default, and curl --http2; what follows on the connection is read, too."""
     offer = ("Host: x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
     asked = head(*offer, f"Content-Length: {len(BODY)}") + BODY
     chunked = head(*offer, "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
@@ -338,7 +338,7 @@ def test_the_absolute_form(server: Running) -> None:
 
 
 def test_an_old_client_is_told_that_its_connection_stays(server: Running) -> None:
-    """As ApacheBench's -k: without the header it waits for the end of the connection."""
+    """ApacheBench's -k: without the header it waits for the end of the connection."""
     asked = head("Connection: Keep-Alive", method="GET", path="/health", version="1.0")
     found = server.raw(asked + asked)
     assert found.count(b"Connection: keep-alive\r\n") == 2
@@ -459,7 +459,7 @@ def test_where_a_server_can_be_reached_from() -> None:
 
 
 def test_cors_is_a_flag(named: Running, server: Running) -> None:
-    """What a browser asks before it posts JSON, and what it looks for in the answer."""
+    """A browser asks this before it posts JSON, and looks for these in the answer."""
     asked = {
         "Origin": "http://page.example",
         "Access-Control-Request-Method": "POST",
@@ -614,7 +614,7 @@ def test_many_requests_in_one_packet_leave_others_their_turn(server: Running) ->
 
 
 def rpc(server: Running, method: str, data: bytes) -> tuple[str, str]:
-    """What a method says to some bytes: the code's name and the message."""
+    """The answer of a method to some bytes: the code's name and the message."""
     with grpc.insecure_channel(f"{server.at.host}:{server.at.grpc_port}") as channel:
         call = channel.unary_unary(f"/tensorflow.serving.{method}", lambda b: b, lambda b: b)
         try:

@@ -187,7 +187,7 @@ def test_a_folder_that_is_removed_takes_its_version_along(tmp_path: Path, made: 
 
 
 def test_a_copying_tools_temporary_file_is_no_shard(tmp_path: Path, made: Callable[[Path, int], None]) -> None:
-    """As aws s3 cp and gsutil name what they have in part; it ended the thread that looks for versions."""
+    """Names that aws s3 cp and gsutil give to what they have in part; it ended the thread that looks for versions."""
     made(tmp_path, 1)
     folder = tmp_path / "1" / "variables"
     whole = (folder / "variables.data-00000-of-00001").read_bytes()
@@ -402,16 +402,22 @@ def test_a_port_that_is_taken_and_a_version_that_is_broken(
     assert (said.code, "no version in" in said.err) == (2, True)
 
 
-@pytest.mark.parametrize("which", ["--port", "--grpc-port"])
-def test_the_ports_are_tried_before_there_is_work(
-    rl: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
-) -> None:
-    run = tmp_path / "CartPole-v1" / "dqn" / "one"
+def finished_run(folder: Path) -> Path:
+    """A run with a best agent of step 20, as far as its files' names say so."""
+    run = folder / "CartPole-v1" / "dqn" / "one"
     (run / "checkpoints" / "best").mkdir(parents=True)
     info = {"format": 1, "agent": "dqn", "env": "CartPole-v1", "status": "finished", "verb": "train"}
     (run / "run.json").write_text(json.dumps(info))
     (run / "config.toml").write_text('agent = "dqn"\n')
     (run / "checkpoints" / "best" / "ckpt-20.index").touch()
+    return run
+
+
+@pytest.mark.parametrize("which", ["--port", "--grpc-port"])
+def test_the_ports_are_tried_before_there_is_work(
+    rl: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    run = finished_run(tmp_path)
     monkeypatch.setattr(exporting, "export_run", lambda *_, **__: pytest.fail("it was exported"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -434,12 +440,7 @@ def test_an_address_that_others_reach_is_warned_of(
 def test_a_run_is_exported_unless_its_best_is(
     tmp_path: Path, made: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "CartPole-v1" / "dqn" / "one"
-    (run / "checkpoints" / "best").mkdir(parents=True)
-    info = {"format": 1, "agent": "dqn", "env": "CartPole-v1", "status": "finished", "verb": "train"}
-    (run / "run.json").write_text(json.dumps(info))
-    (run / "config.toml").write_text('agent = "dqn"\n')
-    (run / "checkpoints" / "best" / "ckpt-20.index").touch()
+    run = finished_run(tmp_path)
     folder = run / "exports" / "savedmodel"
     found = run_at(tmp_path)
     assert isinstance(found, RunDirectory)

@@ -751,7 +751,7 @@ def test_wasm_has_its_type(tmp_path: Path) -> None:
 
 
 def asked(server: webpage.Server, data: bytes, *, end: bool = True) -> bytes:
-    """What the server says to some bytes until it closes."""
+    """The answer of the server to some bytes until it closes."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
         client.sendall(data)
         if end:

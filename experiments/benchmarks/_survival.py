@@ -36,14 +36,14 @@ class Case:
     fields: dict[str, Any]
     verb: str = "train"
     seeds: tuple[int, ...] = ()
-    """Of several runs that the compiled loop trains at once; none for one run."""
+    """Seeds of several runs that the compiled loop trains at once; none for one run."""
 
 
 COMMON = {"preset": "none", "target_return": "none", "threads": 1}
 NETWORK: dict[str, Any] = {"hidden": [16], "batch_size": 16, "learning_starts": 100, "eval_episodes": 3, **COMMON}
 FAST = {"eval_interval": 200, "checkpoint_interval": 100, "log_interval": 50}
 TEXT = {"data_file": str(Path(inspect.__file__)), "batch_size": 8, "length": 20, "units": 16}
-"""Of a text that each Python has."""
+"""Fields of a character model on a text that each Python has."""
 
 
 def _cases() -> dict[str, Case]:

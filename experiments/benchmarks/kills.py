@@ -27,7 +27,7 @@ MOMENTS = ("random", "while a file is written", "while resuming", "before the fi
 
 @dataclass
 class Reference:
-    """What a case ends with when nothing befalls it."""
+    """The end of a case that nothing befalls."""
 
     results: list[Result]
     seconds: float

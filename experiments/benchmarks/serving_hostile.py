@@ -1,4 +1,4 @@
-"""What a client can do to `rlkit serve`: memory, malformed requests, slow and large clients, and load for long.
+"""Hostile clients of `rlkit serve`: memory, malformed requests, slow and large clients, and load for long.
 
     python -m rlkit.experiments.benchmarks.serving_hostile [--only memory|rest|grpc|slow|load] [--count 100000]
 
@@ -102,7 +102,7 @@ def rest(base: Path, count: int) -> None:
 
 
 def exchange(port: int, data: bytes) -> bytes:
-    """What comes back until the connection ends, or for a moment."""
+    """The bytes that come back until the connection ends, or for a moment."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         try:
             client.sendall(data)

@@ -47,12 +47,12 @@ KEPT = 3
 """Versions of the model that stay."""
 
 MEGABYTES = 24.0
-"""Of memory by which the last quarter may be above the second, for allocators that do not give back."""
+"""Memory by which the last quarter may be above the second, for allocators that do not give back."""
 
 
 @dataclass
 class Counts:
-    """What befell, and was answered."""
+    """Counts of what befell, and was answered."""
 
     rounds: int = 0
     kills: int = 0
@@ -138,7 +138,7 @@ def publish(number: int, folder: Path, models: Path, seed: int) -> None:
 
 
 def published(number: int, folder: Path, models: Path, seed: int) -> None:
-    """As `publish`, in a process of its own; exit if it fails."""
+    """Run `publish` in a process of its own; exit if it fails."""
     process = LOADED.Process(target=publish, args=(number, folder, models, seed))
     process.start()
     if ended(process) != 0:
@@ -161,7 +161,7 @@ def served(port: int, number: int) -> None:
 
 
 def measured(name: str, process: psutil.Process) -> dict[str, float]:
-    """What a process holds."""
+    """Memory, descriptors and threads of a process."""
     with process.oneshot():
         return {
             f"{name}: memory, MB": process.memory_info().rss / 2**20,

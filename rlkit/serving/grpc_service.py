@@ -82,7 +82,7 @@ class Services:
     def _handler(
         self, api: str, kind: type[Message], answer: Callable[[Request], Awaitable[bytes]]
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        """What answers a method's requests, from bytes to bytes."""
+        """The function that answers a method's requests, from bytes to bytes."""
 
         async def handle(data: bytes, context: Context) -> bytes:
             begun = time.perf_counter()

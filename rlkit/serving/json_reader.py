@@ -18,7 +18,7 @@ import orjson
 from rlkit.serving.errors import invalid
 
 JSON = Any
-"""What a JSON document may hold; a list that is longer than a piece is a `Long`."""
+"""Any value of a JSON document; a list that is longer than a piece is a `Long`."""
 
 PIECE = 64 * 1024
 """Bytes of text that are read by one call."""
@@ -124,7 +124,7 @@ class Reader:
         return inner < end and self.text[inner] in b"]}"
 
     def small(self, start: int, end: int, form: bytes) -> JSON:
-        """What orjson makes of a part of the text, set into a form such as [%b]."""
+        """The value that orjson makes of a part of the text, set into a form such as [%b]."""
         text = self.text[start:end] if form == b"%b" else form % self.text[start:end]
         try:
             return orjson.loads(text)
@@ -234,7 +234,7 @@ def _strings(block: bytes, string: bool, escaped: bool) -> tuple[np.ndarray, boo
 
 
 def _read_loosely(text: bytes | bytearray, nan: bool, error: orjson.JSONDecodeError, base: int) -> JSON:
-    """What orjson refused: NaN and Infinity are the only reason to take it all the same."""
+    """The value of a text that orjson refused: NaN and Infinity are the only reason to take it all the same."""
     if not text:
         raise invalid("JSON Parse error: The document is empty")
     if re.match(r"-?(NaN|Infinity)", error.doc[error.pos :]) or error.doc[error.pos - 1 :].startswith("-Infinity"):

@@ -104,7 +104,7 @@ class Model:
     """Replaced as a whole, never changed: other threads read it."""
     status: dict[int, Status] = field(default_factory=dict)
     trouble: str = ""
-    """What the last look at the folder ended in, if not well."""
+    """The error that the last look at the folder ended in, if it did."""
     failures: int = 0
     """Looks at the folder that ended in an exception."""
     _seen: dict[int, Listing] = field(default_factory=dict)

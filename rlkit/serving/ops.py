@@ -17,7 +17,7 @@ from rlkit.errors import UserError
 from rlkit.files import read_bytes
 
 MOST_BYTES = 2**31 - 1
-"""Of a saved_model.pb: a protocol buffer has no more."""
+"""Bytes of a saved_model.pb at most: a protocol buffer has no more."""
 
 SAVER = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"})
 """Operations by which a SavedModel saves and restores its own variables; TensorFlow's loader does so without them."""

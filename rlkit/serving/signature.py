@@ -124,7 +124,7 @@ class Signature:
                 raise invalid(f"input {key} expects {spec}, but the shape {list(array.shape)} is provided")
 
     def wrong_names(self, given: Collection[str]) -> ServingError:
-        """What is wrong with inputs of these names."""
+        """The error for inputs of these names."""
         extra, missing = sorted(set(given) - self.inputs.keys()), sorted(self.inputs.keys() - set(given))
         return invalid(
             f"input size does not match signature: {len(given)}!={len(self.inputs)} len({{{_names(given)}}}) != "
