@@ -394,7 +394,7 @@ def test_monte_carlo_has_no_bias_where_episodes_are_longer_than_a_round() -> Non
     errors of the exact value: by Student's t of 15 degrees of freedom a right learner fails once in 40,000 seeds.
     """
     end, name = 1 / 3_000, "Patience-v0"
-    rows = (np.array([0, 2]), np.zeros(2), np.array([1 - end, end]))
+    rows = (np.array([0, 2]), np.zeros(2, int), np.array([1 - end, end]))
     mdp = FiniteMDP(rows, [-1.0, -1.0], gamma=0.99, terminal=[False], terminated=[False, True])
     (exact,) = mdp.policy_values(np.zeros(1, int))
     assert exact == pytest.approx(-1 / (1 - 0.99 * (1 - end)))

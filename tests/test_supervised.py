@@ -193,11 +193,11 @@ def test_a_run_that_stopped_anywhere_goes_on_to_the_bit(loop: str, tmp_path: Pat
     whole = fitting.fit("mlp", "digits", run_dir=tmp_path / "whole", **fields)
     attend, told = Loop.attend, list[int]()
 
-    def interrupt(self: Loop, before: int) -> str | None:
+    def interrupt(self: Loop, before: int, *, going: bool) -> str | None:
         if self.step > 30 and not told:
             told.append(self.step)
             raise KeyboardInterrupt
-        return attend(self, before)
+        return attend(self, before, going=going)
 
     monkeypatch.setattr(Loop, "attend", interrupt)
     with pytest.raises(KeyboardInterrupt):
