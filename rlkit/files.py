@@ -113,13 +113,17 @@ def opener(path: str, flags: int) -> int:
     """The opener, for `open`, of a file to write to that is there or new: never by a link, nor anything but a file.
 
     Raises:
-        UserError: a link, a pipe, a socket or a device is at the path.
+        UserError: a link, a file with other names (hard links), a pipe, a socket or a device is at the path.
         OSError: a folder is there, or it cannot be opened.
     """
     with suppress(FileNotFoundError):
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
+        info = os.lstat(path)
+        if stat.S_ISLNK(info.st_mode):
             raise UserError(f"{path} is a link, expected a file: nothing is written by a link")
+        if stat.S_ISREG(info.st_mode) and info.st_nlink > 1:
+            raise UserError(
+                f"{path} is also a file elsewhere, by a hard link, which would be changed too: put a copy in its place"
+            )
         check_file(Path(path))
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 

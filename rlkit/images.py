@@ -165,7 +165,8 @@ def described(folder: ImageFolder) -> tuple[str, ...]:
 def _files(folder: Path) -> tuple[list[PurePath], list[PurePath]]:
     """Every visible image below a folder, and every other visible file, relative to it, sorted.
 
-    Links are followed only where they are the folder's own entries, so a circle of them has an end.
+    `__MACOSX`, which holds the hidden files of a macOS archive, is as hidden as they are. Links are followed only where
+    they are the folder's own entries, so a circle of them has an end.
     """
 
     def fail(error: OSError) -> None:
@@ -175,7 +176,7 @@ def _files(folder: Path) -> tuple[list[PurePath], list[PurePath]]:
     try:
         for top in folder.iterdir():
             tree = os.walk(top, onerror=fail) if top.is_dir() else [(str(folder), [], [top.name])]
-            if top.name.startswith("."):
+            if top.name.startswith(".") or top.name == "__MACOSX":
                 continue
             for parent, folders, files in tree:
                 folders[:] = [name for name in folders if not name.startswith(".")]

@@ -220,7 +220,7 @@ def _heading(path: Path, lines: Sequence[Line]) -> list[str]:
 def _task(path: Path, target: str, cells: Sequence[tuple[int, str]], on_error: str) -> Task:
     """Whether a column's values, with their lines, are classes or numbers; UserError where both is possible."""
     known = [(line, cell) for line, cell in cells if cell.lower() not in MISSING]
-    numbers = [float(cell) for _, cell in known if _is_number(cell)]
+    numbers = [_value(cell) for _, cell in known if _is_number(cell)]
     missing = [(line, cell) for line, cell in cells if cell and cell.lower() in MISSING and on_error == "stop"]
     meant = sum(_is_numeral(cell) for _, cell in known)
     if known and 2 * meant >= len(known):
@@ -233,7 +233,7 @@ def _task(path: Path, target: str, cells: Sequence[tuple[int, str]], on_error: s
         )
         if odd:
             raise UserError(f"{path}, line {odd[0][0]}, column {target}: {odd[0][1]!r} is no number, {way}")
-        whole = all(number.is_integer() for number in numbers)
+        whole = all(float(number).is_integer() for number in numbers)
         few = len(set(numbers)) <= min(MOST_CLASSES, len(known) // 2)
         return "classification" if whole and few else "regression"
     if missing:
@@ -284,6 +284,11 @@ def _is_number(word: str) -> bool:
         return False
 
 
+def _value(word: str) -> float:
+    """The number of a cell that is one; whole ones are exact, however long."""
+    return int(word) if re.fullmatch(r"[-+]?[0-9]+", word) else float(word)
+
+
 def _is_numeral(word: str) -> bool:
     """Whether a person may mean it as a number."""
     return _is_number(word) or bool(NUMERAL.fullmatch(word))
@@ -292,10 +297,10 @@ def _is_numeral(word: str) -> bool:
 def _classified(path: Path, column: str, words: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Indices into the classes, [n] int64, and the classes, sorted; numbers that are equal are one class."""
     names: dict[str | float, str] = {}
-    keys = [float(word) if _is_number(word) else word for word in words]
+    keys = [_value(word) if _is_number(word) else word for word in words]
     for key, word in zip(keys, words, strict=True):
         names[key] = min(names.get(key, word), word, key=lambda name: (len(name), name))
-    ordered = sorted(names, key=lambda key: (isinstance(key, str), key if isinstance(key, float) else 0.0, names[key]))
+    ordered = sorted(names, key=lambda key: (isinstance(key, str), 0.0 if isinstance(key, str) else key, names[key]))
     if len(ordered) < 2:
         raise UserError(f"{path}: the column {column} has only one class, {names[ordered[0]]}")
     index = {key: i for i, key in enumerate(ordered)}

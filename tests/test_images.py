@@ -57,8 +57,9 @@ def label_file(folder: Path, text: str) -> Path:
 
 def test_subfolders_are_the_classes_and_all_is_sorted(tmp_path: Path) -> None:
     folder = fill(
-        tmp_path, "dog/2.png", "dog/10.png", "cat/b.PNG", "cat/a.jpg", "emu/sub/x.gif", "emu/a.bmp", "emu/é.JpEg"
-    )
+        tmp_path, "dog/2.png", "dog/10.png", "cat/b.PNG", "cat/a.jpg", "emu/sub/x.gif", "emu/a.bmp", "emu/é.JpEg",
+        "__MACOSX/dog/2.png",
+    )  # fmt: skip
     found = image_folder(folder)
     assert found.classes == ("cat", "dog", "emu")
     assert names(found, folder) == [

@@ -39,8 +39,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
-from rlkit.experiments.benchmarks.serving import attack, sender
+from rlkit.experiments.benchmarks.serving import GOOD, NAME, PREDICT
+from rlkit.experiments.benchmarks.serving_hostile import attack, sender
 from rlkit.experiments.studies import serving_client
 from rlkit.export import savedmodel
 from rlkit.export.portable import Settings, of_network, of_table
@@ -1004,7 +1004,7 @@ def test_a_slow_model_holds_up_no_other_request() -> None:
 
 
 def test_malformed_requests_are_all_refused(tmp_path: Path) -> None:
-    """As `python -m rlkit.experiments.benchmarks.serving --only fuzz` with 10,000 of them."""
+    """As `python -m rlkit.experiments.benchmarks.serving_hostile --only fuzz` with 10,000 of them."""
     write_adds(tmp_path / "1", 1.0)
     with running(tmp_path, name=NAME) as server, sender(server.at.port) as send:
         statuses = attack(send, 300)

@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 
 from rlkit.experiments.benchmarks import _hostile
-from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
+from rlkit.experiments.benchmarks.serving import GOOD, NAME, PREDICT
 from rlkit.serving import connection, examples, json_reader, json_tensors
 from rlkit.serving.errors import ServingError
 from rlkit.serving.hosts import Hosts, is_loopback
@@ -214,7 +214,7 @@ SPECS = {
 
 def test_a_request_takes_at_most_twenty_times_its_body() -> None:
     """Each body of the corpus, read to arrays or examples, as far as it is taken; the constant is for what a piece
-    takes. `benchmarks.serving --only memory` measures a whole server."""
+    takes. `benchmarks.serving_hostile --only memory` measures a whole server."""
     taken = []
     for case in _hostile.corpus(150_000):
         if case.name.endswith((" for wide", " for any")):

@@ -133,6 +133,19 @@ def test_no_command_follows_a_link_in_a_run(name: str, run: Path, tmp_path: Path
     assert precious.read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["lock", "metrics.csv"])
+def test_a_file_that_is_elsewhere_too_by_a_hard_link_is_not_changed(
+    name: str, run: Path, tmp_path: Path, rl: Command
+) -> None:
+    (run / name).touch()
+    (tmp_path / "elsewhere").hardlink_to(run / name)
+    before = (run / name).read_bytes()
+    done = rl("train", "--resume", run, "--steps", 300)
+    assert done.code == 2
+    assert f"{name} is also a file elsewhere, by a hard link" in done.err
+    assert (tmp_path / "elsewhere").read_bytes() == before
+
+
 def test_a_file_is_written_beside_its_place_under_a_name_that_nobody_knows(tmp_path: Path) -> None:
     precious = victim(tmp_path)
     (tmp_path / ".x.part").symlink_to(precious)

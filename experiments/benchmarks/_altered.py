@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 from rlkit.experiments.benchmarks._hostile import SIGNATURES
-from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
+from rlkit.experiments.benchmarks.serving import GOOD, NAME, PREDICT
 
 
 def altered(data: bytes, by: random.Random) -> bytes:

@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-NAME = "agent"
-"""The model's name."""
-
-GOOD = {"instances": [[0.01, -0.02, 0.03, 0.04]]}
-
-PREDICT = f"/v1/models/{NAME}:predict"
+from rlkit.experiments.benchmarks.serving import GOOD, NAME, PREDICT
 
 
 class Request(NamedTuple):

@@ -1,11 +1,11 @@
-"""What `rlkit serve` takes for a request, and how many it answers: alone, in batches, and when they are all wrong.
+"""What `rlkit serve` takes for a request, and how many it answers, alone and in batches.
 
-    python -m rlkit.experiments.benchmarks.serving [--requests 100000] [--only latency|load|http|fuzz]
+    python -m rlkit.experiments.benchmarks.serving [--requests 100000] [--only latency|load|http]
 
 The model is a DQN's network on CartPole, two layers of 64, with weights that are drawn. The server is the command
 itself in a process of its own. `load` drives it with wrk (Debian: apt install wrk) from 64 connections; "alone" is the
 same server with --batch-size 1, which calls the model for each request. `http` asks other servers for an answer that
-needs no model, to tell what HTTP itself costs. `fuzz` sends 10,000 malformed requests. wrk and the server share the
+needs no model, to tell what HTTP itself costs. wrk and the server share the
 machine's cores.
 """
 
@@ -28,8 +28,14 @@ from pathlib import Path
 
 import psutil
 
-from rlkit.experiments.benchmarks._malformed import GOOD, NAME, PREDICT
 from rlkit.experiments.benchmarks._measuring import print_machine, table
+
+NAME = "agent"
+"""The model's name."""
+
+GOOD = {"instances": [[0.01, -0.02, 0.03, 0.04]]}
+
+PREDICT = f"/v1/models/{NAME}:predict"
 
 BODY = str(GOOD).replace("'", '"')
 
@@ -108,7 +114,7 @@ def answer(body):
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw, and the processor time that the server took."""
+    """What wrk saw, the processor time that the server took, and its memory before and after, in MB."""
 
     requests: int
     seconds: float
@@ -116,6 +122,7 @@ class Load:
     p50: float
     p99: float
     cpu: float
+    memory: tuple[float, float]
 
     @property
     def rate(self) -> float:
@@ -126,11 +133,11 @@ class Load:
         """For a table."""
         return [
             name, f"{self.rate:,.0f}", f"{self.p50:.2f}", f"{self.p99:.2f}", f"{self.cpu / self.requests * 1e6:.0f}",
-            f"{self.requests:,}", f"{self.failed}",
+            f"{self.requests:,}", f"{self.failed}", " to ".join(f"{size:.0f}" for size in self.memory),
         ]  # fmt: skip
 
 
-HEADS = ("64 connections", "requests/s", "p50 ms", "p99 ms", "CPU us", "requests", "failed")
+HEADS = ("64 connections", "requests/s", "p50 ms", "p99 ms", "CPU us", "requests", "failed", "memory, MB")
 
 
 def write_agent(folder: Path) -> None:
@@ -201,14 +208,15 @@ def wrk(port: int, process: psutil.Process, requests: int, connections: int = 64
         warm = run(2)
         total = [0, 0, 0]
         p50 = p99 = 0.0
-        before = process.cpu_times()
+        before, memory = process.cpu_times(), process.memory_info().rss / 2**20
         while total[0] < requests:
             rate = warm[0] / warm[1] * 1e6
             *more, half, most = run(min(60, (requests - total[0]) / rate * 1.05))
             total = [a + b for a, b in zip(total, more, strict=True)]
             p50, p99 = max(p50, half / 1e3), max(p99, most / 1e3)
         after = process.cpu_times()
-    return Load(total[0], total[1] / 1e6, total[2], p50, p99, after.user + after.system - before.user - before.system)
+    cpu = after.user + after.system - before.user - before.system
+    return Load(total[0], total[1] / 1e6, total[2], p50, p99, cpu, (memory, process.memory_info().rss / 2**20))
 
 
 def load(base: Path, requests: int) -> None:
@@ -312,71 +320,11 @@ def _grpc(port: int) -> Callable[[], object]:
     return lambda: stub.Predict(message)
 
 
-def fuzz(base: Path, count: int) -> None:
-    """Malformed requests: each is answered with 4xx, and the server's memory stays."""
-    with serving(base) as (port, _, process), sender(port) as send:
-        statuses: dict[int, int] = {}
-        sizes = []
-        done = 0
-        for size in (count // 10, count // 10, count - 2 * (count // 10)):
-            for status, number in attack(send, size).items():
-                statuses[status] = statuses.get(status, 0) + number
-            done += size
-            sizes.append(process.memory_info().rss / 2**20)
-            print(f"{done:,} malformed requests, resident memory {sizes[-1]:.1f} MB", flush=True)
-        status, body = send("POST", PREDICT, BODY.encode())
-        assert status == 200, body
-    print("answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(statuses.items())))
-    print(f"a good request is still answered; memory grew by {sizes[-1] - sizes[1]:.1f} MB over the last {size:,}")
-
-
-Send = Callable[[str, str, bytes], tuple[int, bytes]]
-
-
-@contextlib.contextmanager
-def sender(port: int) -> Iterator[Send]:
-    """Sends requests on one connection, which is made anew when the server closes it."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-
-        def send(method: str, path: str, body: bytes) -> tuple[int, bytes]:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            return response.status, response.read()
-
-        yield send
-
-
-def attack(send: Send, count: int) -> dict[int, int]:
-    """Send malformed requests; how many were answered with each status, all from 400 to 499.
-
-    Raises:
-        AssertionError: another answer.
-    """
-    from hypothesis import HealthCheck, Phase, given, settings
-
-    from rlkit.experiments.benchmarks._malformed import Request, requests
-
-    statuses: dict[int, int] = {}
-
-    @settings(max_examples=count, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(requests)
-    def answered(request: Request) -> None:
-        status, body = send(*request)
-        assert 400 <= status < 500, (status, body, request)
-        assert body.startswith(b'{"error":'), (body, request)
-        statuses[status] = statuses.get(status, 0) + 1
-
-    answered()
-    return statuses
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=100_000, help="Of the load; a tenth of it without batches.")
-    parser.add_argument("--malformed", type=int, default=10_000)
-    parser.add_argument("--only", choices=("latency", "load", "http", "fuzz"))
+    parser.add_argument("--only", choices=("latency", "load", "http"))
     chosen = parser.parse_args()
     print_machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -386,7 +334,6 @@ def main() -> None:
             "latency": lambda: latency(base),
             "load": lambda: load(base, chosen.requests),
             "http": lambda: others(chosen.requests // 5),
-            "fuzz": lambda: fuzz(base, chosen.malformed),
         }
         for name, part in parts.items():
             if chosen.only in (None, name):

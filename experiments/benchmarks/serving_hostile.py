@@ -1,17 +1,17 @@
-"""Hostile clients of `rlkit serve`: memory, malformed requests, slow and large clients, and load for long.
+"""Hostile clients of `rlkit serve`: memory, malformed requests, slow and large clients.
 
-    python -m rlkit.experiments.benchmarks.serving_hostile [--only memory|rest|grpc|slow|load] [--count 100000]
+    python -m rlkit.experiments.benchmarks.serving_hostile [--only memory|rest|grpc|fuzz|slow] [--count 100000]
 
 The server is the command itself in a process of its own, with a model that gives back what it is given. `memory` sends
 each body of a corpus and looks at how far the server's memory rises (Linux); `rest` and `grpc` send requests altered by
-chance; `slow` measures /health while 500 connections send a byte now and then and one sends a million rows; `load` has
-64 connections that never wait, whose clients run on the same cores.
+chance, `fuzz` a tenth as many that are wrong by construction; `slow` measures /health while 500 connections send a byte
+now and then and one sends a million rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import contextlib
 import http.client
 import itertools
 import json
@@ -21,16 +21,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rlkit.experiments.benchmarks._altered import altered, grpc_messages, raw_request
 from rlkit.experiments.benchmarks._hostile import Case, corpus, write_model
-from rlkit.experiments.benchmarks._malformed import GOOD, PREDICT
 from rlkit.experiments.benchmarks._measuring import print_machine, table
-from rlkit.experiments.benchmarks.serving import serving
+from rlkit.experiments.benchmarks.serving import GOOD, PREDICT, serving
 
 BODY = json.dumps(GOOD).encode()
 GET_HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -193,78 +192,71 @@ def healths(
     return taken
 
 
-class Client(asyncio.Protocol):
-    """A connection that asks again as soon as it has its answer."""
-
-    def __init__(self, total: int, taken: list[float], failures: list[bytes], over: asyncio.Event) -> None:
-        self.total, self.taken, self.failures, self.over, self.buffer = total, taken, failures, over, b""
-        self.request = post(BODY)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment] # uvloop's and asyncio's
-        self.ask()
-
-    def ask(self) -> None:
-        """Send a request, unless there were enough."""
-        if len(self.taken) >= self.total:
-            self.over.set()
-            return
-        self.begun = time.perf_counter()
-        self.transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, body = self.buffer.partition(b"\r\n\r\n")
-        if found and len(body) >= int(head.rpartition(b"Content-Length: ")[2].split(b"\r\n")[0]):
-            self.taken.append(time.perf_counter() - self.begun)
-            if not head.startswith(b"HTTP/1.1 200 ") or b"predictions" not in body:
-                self.failures.append(self.buffer)
-            self.buffer = b""
-            self.ask()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.over.is_set():
-            self.failures.append(b"lost")
-            self.over.set()
+def fuzz(base: Path, count: int) -> None:
+    """Malformed requests: each is answered with 4xx, and the server's memory stays."""
+    with serving(base) as (port, _, process), sender(port) as send:
+        statuses: dict[int, int] = {}
+        sizes = []
+        done = 0
+        for size in (count // 10, count // 10, count - 2 * (count // 10)):
+            for status, number in attack(send, size).items():
+                statuses[status] = statuses.get(status, 0) + number
+            done += size
+            sizes.append(process.memory_info().rss / 2**20)
+            print(f"{done:,} malformed requests, resident memory {sizes[-1]:.1f} MB", flush=True)
+        status, body = send("POST", PREDICT, BODY)
+        assert status == 200, body
+    print("answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(statuses.items())))
+    print(f"a good request is still answered; memory grew by {sizes[-1] - sizes[1]:.1f} MB over the last {size:,}")
 
 
-def load(base: Path, count: int) -> None:
-    """64 connections that never wait."""
-    taken: list[float] = []
-    failures: list[bytes] = []
-    with serving(base) as (port, _, process):
+Send = Callable[[str, str, bytes], tuple[int, bytes]]
 
-        async def run(total: int) -> None:
-            over, loop = asyncio.Event(), asyncio.get_running_loop()
-            made = [
-                await loop.create_connection(lambda: Client(total, taken, failures, over), "127.0.0.1", port)
-                for _ in range(64)
-            ]
-            await over.wait()
-            await asyncio.sleep(0.2)
-            for transport, _ in made:
-                transport.abort()
 
-        asyncio.run(run(2000))
-        taken.clear()
-        before, cpu, begun = process.memory_info().rss / 2**20, process.cpu_times(), time.perf_counter()
-        asyncio.run(run(count))
-        took, after, now = time.perf_counter() - begun, process.memory_info().rss / 2**20, process.cpu_times()
-    used = (now.user + now.system - cpu.user - cpu.system) / len(taken) * 1e6
-    p50, p99, most, _ = cuts(taken)
-    print(
-        f"64 connections: {len(taken):,} requests, {len(taken) / took:,.0f}/s, "
-        f"p50 {p50} ms, p99 {p99} ms, most {most} ms, "
-        f"failures {len(failures)}, processor {used:.0f} us each, RSS {before:.1f} -> {after:.1f} MB"
-    )
+@contextlib.contextmanager
+def sender(port: int) -> Iterator[Send]:
+    """Sends requests on one connection, which is made anew when the server closes it."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+
+        def send(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+        yield send
+
+
+def attack(send: Send, count: int) -> dict[int, int]:
+    """Send malformed requests; how many were answered with each status, all from 400 to 499.
+
+    Raises:
+        AssertionError: another answer.
+    """
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    from rlkit.experiments.benchmarks._malformed import Request, requests
+
+    statuses: dict[int, int] = {}
+
+    @settings(max_examples=count, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(requests)
+    def answered(request: Request) -> None:
+        status, body = send(*request)
+        assert 400 <= status < 500, (status, body, request)
+        assert body.startswith(b'{"error":'), (body, request)
+        statuses[status] = statuses.get(status, 0) + 1
+
+    answered()
+    return statuses
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=100_000, help="Requests of rest, grpc and load.")
+    parser.add_argument("--count", type=int, default=100_000, help="Requests of rest and grpc.")
     parser.add_argument("--size", type=int, default=4_000_000, help="Bytes of a body of memory's corpus.")
-    parser.add_argument("--only", choices=("memory", "rest", "grpc", "slow", "load"))
+    parser.add_argument("--only", choices=("memory", "rest", "grpc", "fuzz", "slow"))
     chosen = parser.parse_args()
     print_machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -274,8 +266,8 @@ def main() -> None:
             "memory": lambda: memory(base, chosen.size),
             "rest": lambda: rest(base, chosen.count),
             "grpc": lambda: grpc(base, chosen.count),
+            "fuzz": lambda: fuzz(base, chosen.count // 10),
             "slow": lambda: slow(base),
-            "load": lambda: load(base, chosen.count),
         }
         for name, part in parts.items():
             if chosen.only in (None, name):

@@ -28,10 +28,9 @@ from typing import Any
 
 import psutil
 
-from rlkit.experiments.benchmarks._malformed import NAME
 from rlkit.experiments.benchmarks._measuring import print_machine, table
 from rlkit.experiments.benchmarks._survival import CASES, LOADED, Result, begin, ended, result, resume, runs_in, until
-from rlkit.experiments.benchmarks.serving import serving
+from rlkit.experiments.benchmarks.serving import NAME, serving
 
 VICTIM = "dqn, host"
 """Case that is killed."""
