@@ -2,7 +2,8 @@
 
 Letters: B batch, A actions, K atoms, N and M quantiles. Times: `_tm1` is the step that is learned about, `_t` the one
 after it. A transition's `discount_t` is gamma^n, also where the episode was truncated, and 0 where it terminated: so no
-function here needs to know about episode ends or n-step returns.
+function here needs to know about episode ends or n-step returns. B may stand for several dimensions, as [B, L] of
+sequences, the same for all arguments; ranks that do not fit raise ValueError.
 """
 
 from __future__ import annotations
@@ -12,13 +13,29 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 
+def _check_ranks(**tensors: tuple[tf.Tensor, int]) -> None:
+    """Refuse tensors whose ranks do not fit: [B, 1] beside [B] would broadcast to [B, B].
+
+    Args:
+        **tensors: each with the dimensions that it has beyond those of the batch, which all share.
+    """
+    ranks = {name: (tf.TensorShape(tensor.shape), extra) for name, (tensor, extra) in tensors.items()}
+    first, (known, beyond) = next(iter(ranks.items()))
+    for name, (shape, extra) in ranks.items():
+        if None not in (shape.rank, known.rank) and shape.rank - extra != known.rank - beyond:
+            rank = known.rank - beyond + extra
+            raise ValueError(f"{name} has shape {shape}; expected {rank} dimensions, as {first} has shape {known}")
+
+
 def select(q: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """The value of the given action in each row: [B, A] and [B] integers to [B]."""
+    _check_ranks(actions=(actions, 0), q=(q, 1))
     return tf.reduce_sum(q * tf.one_hot(actions, q.shape[-1], dtype=q.dtype), axis=-1)
 
 
 def select_returns(returns: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
     """What describes the return of the given action in each row: [B, A, K] and [B] integers to [B, K]."""
+    _check_ranks(actions=(actions, 0), returns=(returns, 2))
     chosen = tf.one_hot(actions, returns.shape[1], dtype=returns.dtype)[:, :, None]  # [B, A, 1]
     return tf.reduce_sum(returns * chosen, axis=1)
 
@@ -36,6 +53,7 @@ def q_learning_target(r_t: tf.Tensor, discount_t: tf.Tensor, q_t: tf.Tensor) -> 
     Returns:
         Targets, [B].
     """
+    _check_ranks(r_t=(r_t, 0), discount_t=(discount_t, 0), q_t=(q_t, 1))
     return r_t + discount_t * tf.reduce_max(q_t, axis=-1)  # [B]
 
 
@@ -55,6 +73,7 @@ def double_q_learning_target(
     Returns:
         Targets, [B].
     """
+    _check_ranks(r_t=(r_t, 0), discount_t=(discount_t, 0), q_t=(q_t, 1), q_t_selector=(q_t_selector, 1))
     return r_t + discount_t * select(q_t, tf.argmax(q_t_selector, axis=-1))  # [B]
 
 
@@ -90,6 +109,7 @@ def categorical_target(
     Returns:
         Targets, [B, K].
     """
+    _check_ranks(r_t=(r_t, 0), discount_t=(discount_t, 0), probabilities_t=(probabilities_t, 1))
     moved = tf.clip_by_value(r_t[:, None] + discount_t[:, None] * atoms, atoms[0], atoms[-1])  # [B, K]
     distance = (atoms[-1] - atoms[0]) / (atoms.shape[0] - 1)
     shares = 1.0 - tf.abs(moved[:, None, :] - atoms[:, None]) / distance  # [B, K, K]
@@ -102,6 +122,7 @@ def categorical_loss(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     The cross-entropy of Bellemare et al. 2017, algorithm 1, less the target's own entropy, which has no gradient: so it
     is 0 where they agree, and what Hessel et al. 2018, "Rainbow", takes as priority.
     """
+    _check_ranks(logits=(logits, 1), target=(target, 1))
     return tf.reduce_sum(tf.math.xlogy(target, target) - target * tf.nn.log_softmax(logits), axis=-1)
 
 
@@ -119,6 +140,7 @@ def quantile_loss(quantiles: tf.Tensor, fractions: tf.Tensor, target: tf.Tensor)
     Returns:
         Losses, [B].
     """
+    _check_ranks(quantiles=(quantiles, 1), target=(target, 1))
     error = target[:, None, :] - quantiles[:, :, None]  # [B, N, M]
     asymmetry = tf.abs(fractions[..., None] - tf.cast(error < 0.0, error.dtype))  # [B, N, M]
     return tf.reduce_sum(tf.reduce_mean(asymmetry * huber(error), axis=-1), axis=-1)
@@ -129,7 +151,10 @@ def weighted(losses: tf.Tensor, weight: tf.Tensor | tuple[()]) -> tf.Tensor:
 
     Schaul et al. 2016, "Prioritized experience replay", algorithm 1, line 12.
     """
-    return losses if isinstance(weight, tuple) else weight * losses
+    if isinstance(weight, tuple):
+        return losses
+    _check_ranks(losses=(losses, 0), weight=(weight, 0))
+    return weight * losses
 
 
 def corrected_mean(values: tf.Tensor, correction: tf.Tensor | tuple[()]) -> tf.Tensor:
@@ -141,6 +166,7 @@ def corrected_mean(values: tf.Tensor, correction: tf.Tensor | tuple[()]) -> tf.T
     """
     if isinstance(correction, tuple):
         return tf.reduce_mean(values)
+    _check_ranks(values=(values, 0), correction=(correction, 0))
     return tf.reduce_sum(correction * values) / tf.reduce_sum(correction)
 
 
@@ -168,6 +194,7 @@ def lambda_returns(
     Returns:
         Targets, [T, N].
     """
+    _check_ranks(r_t=(r_t, 0), discount_t=(discount_t, 0), v_t=(v_t, 0), continues=(continues, 0))
     last = tf.range(r_t.shape[0])[:, None] + 1 == r_t.shape[0]
     share = tf.where(continues & ~last, trace_decay, 0.0)  # [T, N]
     fixed = r_t + discount_t * (1.0 - share) * v_t  # [T, N]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,3 +253,43 @@ def test_quantile_losses_are_those_of_plain_python(each: bool) -> None:
         expected[b] += abs(tau - float(u < 0)) * inner / 3
     found = td.quantile_loss(*(tf.constant(part, tf.float32) for part in (theta, fractions, target)))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+# ---- ranks
+
+B, COLUMN = tf.ones([2]), tf.ones([2, 1])
+Q, ACTIONS, RETURNS = tf.ones([2, 3]), tf.zeros([2], tf.int32), tf.ones([2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        (td.select, (Q, ACTIONS[:, None]), "q"),
+        (td.select, (RETURNS, ACTIONS), "q"),
+        (td.select_returns, (Q, ACTIONS), "returns"),
+        (td.q_learning_target, (COLUMN, B, Q), "discount_t"),
+        (td.q_learning_target, (B, COLUMN, Q), "discount_t"),
+        (td.q_learning_target, (B, B, B), "q_t"),
+        (td.double_q_learning_target, (COLUMN, B, Q, Q), "discount_t"),
+        (td.double_q_learning_target, (B, B, Q, RETURNS), "q_t_selector"),
+        (td.categorical_target, (B, COLUMN, Q, tf.linspace(0.0, 1.0, 3)), "discount_t"),
+        (td.categorical_target, (B, B, RETURNS, tf.linspace(0.0, 1.0, 3)), "probabilities_t"),
+        (td.categorical_loss, (Q, Q[:, None]), "target"),
+        (td.quantile_loss, (Q, B, RETURNS), "target"),
+        (td.weighted, (B, COLUMN), "weight"),
+        (td.corrected_mean, (COLUMN, B), "correction"),
+        (td.lambda_returns, (Q, Q, RETURNS, Q > 0, 0.5), "v_t"),
+    ],
+)
+def test_another_rank_is_refused(function: Any, arguments: tuple[Any, ...], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} has shape \(.*\); expected \d dimensions, as "):
+        function(*arguments)
+
+
+def test_a_column_of_actions_is_refused_while_a_function_is_traced() -> None:
+    signature = [tf.TensorSpec([None, 3]), tf.TensorSpec([None, 1], tf.int32)]
+    traced = tf.function(td.select, input_signature=signature, autograph=False)
+    with pytest.raises(
+        ValueError, match=r"^q has shape \(None, 3\); expected 3 dimensions, as actions has shape \(None, 1\)$"
+    ):
+        traced.get_concrete_function()
