@@ -22,6 +22,8 @@ def linear_programming(mdp: FiniteMDP, v: np.ndarray, goal: Goal) -> Progress:
     """
     del goal
     live = ~mdp.terminal
+    if not live.any():
+        return Progress(v, 0)
     rows = np.flatnonzero((mdp.available & live[:, None]).ravel())
     following = sparse.csr_array((mdp.weights, mdp.indices, mdp.indptr), shape=(mdp.states * mdp.actions, mdp.states))
     mine = sparse.csr_array(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -215,7 +216,7 @@ class FiniteMDP:
         Raises:
             UserError: an action that is not available.
         """
-        return linear.policy_values(self, np.asarray(policy))
+        return linear.policy_values(self, _numbers("policy's actions", policy, "iu"))
 
     def replace(self, *, gamma: float | None = None, horizon: int | None = None) -> FiniteMDP:
         """The same process with another discount or horizon, on the same arrays."""
@@ -230,12 +231,12 @@ class FiniteMDP:
     @classmethod
     def from_dense(cls, transitions: Any, rewards: Any, **rest: Any) -> Self:  # noqa: ANN401 - array-likes
         """From probabilities [S, A, S] and rewards [S, A], or [S, A, S] by next state; see the class."""
-        dense = np.asarray(transitions, np.float64)
+        dense = np.asarray(_numbers("transitions", transitions), np.float64)
         if dense.ndim != 3 or dense.shape[0] != dense.shape[2]:
             raise UserError(f"the transitions have the shape {dense.shape}, expected [S, A, S]")
         states, actions, _ = dense.shape
         rows = sparse.csr_array(dense.reshape(states * actions, states))
-        given = np.asarray(rewards, np.float64)
+        given = np.asarray(_numbers("rewards", rewards), np.float64)
         if given.ndim == 3:
             if given.shape != dense.shape:
                 raise UserError(f"the rewards have the shape {given.shape}, expected {dense.shape}")
@@ -335,7 +336,10 @@ def _number(arrays: Mapping[str, np.ndarray], name: str) -> float:
 
 def _numbers(name: str, given: Any, kinds: str = "biuf") -> np.ndarray:  # noqa: ANN401 - an array-like
     """An array-like as an array of numbers; UserError where it is one of another kind."""
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError:  # lists of several lengths
+        raise UserError(f"the {name} are no array, expected rows of one length") from None
     if array.dtype.kind not in kinds:
         raise UserError(f"the {name} are of type {array.dtype}, expected {'numbers' if 'f' in kinds else 'integers'}")
     return array
@@ -394,22 +398,32 @@ def _states(rewards: np.ndarray, rows: int, columns: int | None, terminal: Any) 
 
 
 def _flags(name: str, given: Any, length: int) -> np.ndarray:  # noqa: ANN401 - an array-like
-    flags = np.zeros(length, np.bool_) if given is None else np.ascontiguousarray(_numbers(name, given), np.bool_)
+    flags = np.zeros(length, np.bool_) if given is None else _numbers(name, given)
     if flags.shape != (length,):
         raise UserError(f"{name} has the shape {flags.shape}, expected [{length}]")
-    return flags
+    if flags.dtype != np.bool_ and not (good := (flags == 0) | (flags == 1)).all():
+        raise UserError(f"{name} has the value {flags[~good][0]:g}, expected true or false, 0 or 1")
+    return np.ascontiguousarray(flags, np.bool_)
 
 
 def _discount(gamma: float) -> float:
-    if not 0 <= gamma <= 1:
-        raise UserError(f"gamma is {gamma:g}, expected at least 0 and at most 1")
-    return float(gamma)
+    if isinstance(gamma, bool) or not isinstance(gamma, Real):
+        raise UserError(f"gamma is {short(gamma)}, expected a number")
+    value = float(gamma)
+    if not 0 <= value <= 1:
+        raise UserError(f"gamma is {value:g}, expected at least 0 and at most 1")
+    return value
 
 
 def _horizon(horizon: int | None) -> int | None:
-    if horizon is not None and horizon < 1:
-        raise UserError(f"horizon is {horizon}, expected at least 1")
-    return horizon
+    if horizon is None:
+        return None
+    if isinstance(horizon, bool) or not isinstance(horizon, Integral):
+        raise UserError(f"horizon is {short(horizon)}, expected a whole number")
+    steps = int(horizon)
+    if steps < 1:
+        raise UserError(f"horizon is {steps}, expected at least 1")
+    return steps
 
 
 def _start(given: Any, states: int) -> np.ndarray:  # noqa: ANN401 - an array-like

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from rlkit.errors import UserError, unknown
+from rlkit.errors import UserError, short, unknown
 from rlkit.files import MOST_DATA, read_bytes
 
 Task = Literal["auto", "classification", "regression"]
@@ -26,8 +26,13 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "?", "-"}
 """Cells, in small letters, that commonly stand for a missing value."""
 
-NUMERAL = re.compile(r"[-+(]?\s*[$€£¥]?\s*[-+]?[\d.,][\d.,'_\s]*\s*[%$€£¥)]*")
-"""A cell that a person may mean as a number: with a decimal comma, marks between thousands, a currency, a per cent."""
+NUMERAL = re.compile(r"[-+(]?\s*(?:[$€£¥]\s*)?[-+]?[\d.,][\d.,'_\s]*[%$€£¥)]*")
+"""A cell that a person may mean as a number: with a decimal comma, marks between thousands, a currency, a per cent.
+
+A space is taken by one part alone, so that a long cell takes no longer than its length.
+"""
+
+WHOLE = re.compile(r"([-+]?)0*([0-9]+)")
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -123,9 +128,17 @@ def decoded(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is of another encoding; the line is named.
+        ValueError: it is of another encoding, or has zero bytes; the line is named.
     """
     content = read_bytes(path, MOST_DATA)
+    text = _decoded(content)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise ValueError(f"line {line} holds a zero byte: save it as UTF-8")
+    return text
+
+
+def _decoded(content: bytes) -> str:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16")
     try:
@@ -232,7 +245,7 @@ def _task(path: Path, target: str, cells: Sequence[tuple[int, str]], on_error: s
             else "expected one such as 1234.5: write the column so, or give --task classification to take it as classes"
         )
         if odd:
-            raise UserError(f"{path}, line {odd[0][0]}, column {target}: {odd[0][1]!r} is no number, {way}")
+            raise UserError(f"{path}, line {odd[0][0]}, column {target}: {short(odd[0][1])} is no number, {way}")
         whole = all(float(number).is_integer() for number in numbers)
         few = len(set(numbers)) <= min(MOST_CLASSES, len(known) // 2)
         return "classification" if whole and few else "regression"
@@ -271,9 +284,9 @@ def _number_fault(cell: str) -> str:
         return "no value"
     if not _is_number(cell):
         hint = ", expected one such as 1234.5" if _is_numeral(cell) else ""
-        return f"{cell!r} is no number{hint}"
+        return f"{short(cell)} is no number{hint}"
     if abs(float(cell)) > LARGEST:
-        return f"{cell} is too large, expected at most 3.4e38, float32's largest number"
+        return f"{cell[:60]} is too large, expected at most 3.4e38, float32's largest number"
     return ""
 
 
@@ -285,8 +298,8 @@ def _is_number(word: str) -> bool:
 
 
 def _value(word: str) -> float:
-    """The number of a cell that is one; whole ones are exact, however long."""
-    return int(word) if re.fullmatch(r"[-+]?[0-9]+", word) else float(word)
+    """The number of a cell that is one; whole ones are exact, however long, without zeros that int() would count."""
+    return int("".join(whole.groups())) if (whole := WHOLE.fullmatch(word)) else float(word)
 
 
 def _is_numeral(word: str) -> bool:

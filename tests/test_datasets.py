@@ -6,6 +6,7 @@ import gzip
 import shutil
 import struct
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,7 @@ def test_a_table_of_numbers_is_learned_at_one_scale(tmp_path: Path) -> None:
         (["yes", "no", "no", "1"], ("1", "no", "yes")),
         (["1", "1.0", "01", "2"], ("1", "2")),  # one number in three spellings
         (["9007199254740993", "9007199254740992"] * 2, ("9007199254740992", "9007199254740993")),  # one float64
+        (["0" * 5_000 + "1", "1", "2", "2"], ("1", "2")),  # more digits than int() takes
         (["3rd", "18-25", "18-25", "x"], ("18-25", "3rd", "x")),
     ],
 )
@@ -322,6 +324,19 @@ def test_encodings_are_told_by_their_mark_or_named_by_the_line(tmp_path: Path) -
     path.write_text("x,y\n1,café\n2,b\n", encoding="latin-1")
     with pytest.raises(UserError, match=r"cannot be read as CSV: line 2 is not UTF-8 \(byte 0xe9\): save it as UTF-8"):
         tables.read(path)
+    path.write_text("x,y\n1,2\n3,4\n", encoding="utf-16-le")  # without its mark
+    with pytest.raises(UserError, match=r"cannot be read as CSV: line 1 holds a zero byte: save it as UTF-8"):
+        tables.read(path)
+
+
+@pytest.mark.parametrize("start", ["1", "-"])
+def test_a_long_cell_is_refused_at_once_and_cut_in_the_sentence(start: str, tmp_path: Path) -> None:
+    path = table(tmp_path, f"x,y\n{start}{' ' * 100_000}x,1\n2,1.5\n3,2.5\n")
+    began = time.process_time()
+    with pytest.raises(UserError, match=r"line 2, column x: '.{1,60} is no number") as refused:
+        tables.read(path)
+    assert time.process_time() - began < 10  # each space tried with each other one takes minutes
+    assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize("style", ["functional", "sequential", "subclass"])

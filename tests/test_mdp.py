@@ -56,6 +56,14 @@ def test_the_three_arrays_will_do() -> None:
     [
         ({"transitions": changed(P, (0, 1, 1), 0.9)}, r"state 0, action 1: the probabilities sum to 0\.9, expected 1"),
         ({"transitions": changed(P, (0, 1, 1), 1.1)}, r"state 0, action 1: the probabilities sum to 1\.1, expected 1"),
+        ({"gamma": "x"}, "gamma is 'x', expected a number"),
+        ({"gamma": None}, "gamma is None, expected a number"),
+        ({"horizon": 1.5}, r"horizon is 1\.5, expected a whole number"),
+        ({"horizon": True}, "horizon is True, expected a whole number"),
+        ({"terminal": [0, 2]}, "terminal has the value 2, expected true or false, 0 or 1"),
+        ({"transitions": [[[1.0], [0.5, 0.5]]]}, "the transitions are no array, expected rows of one length"),
+        ({"rewards": [[1.0, 2.0], [3.0]]}, "the rewards are no array, expected rows of one length"),
+        ({"rewards": "x"}, "the rewards are of type <U1, expected numbers"),
         ({"transitions": changed(P, (0, 0, 1), np.nan)}, "state 0, action 0: the probability of state 1 is nan"),
         ({"transitions": changed(P, (0, 0, 1), np.inf)}, "state 0, action 0: the probability of state 1 is inf"),
         (
@@ -128,6 +136,8 @@ def test_an_empty_row_is_an_action_that_is_not_available() -> None:
         mdp.policy_values(np.array([2, 0]))
     with pytest.raises(UserError, match=r"the policy has the shape \(3,\), expected \[2\]"):
         mdp.policy_values(np.array([0, 0, 0]))
+    with pytest.raises(UserError, match="the policy's actions are of type float64, expected integers"):
+        mdp.policy_values(np.array([0.5, 1.0]))
 
 
 def test_rewards_of_outcomes_are_averaged() -> None:
