@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -102,7 +103,8 @@ def _files(folder: images.ImageFolder, size: tuple[int, int, int]) -> Source:
         found = images.broken(folder.paths)
         return f"image {found[0][0]} is damaged ({found[0][1]}): --on-error skip leaves such out" if found else None
 
-    elements = tf.data.Dataset.from_tensor_slices((list(folder.paths), folder.labels.astype(np.int32)))
+    names = [os.fsencode(path) for path in folder.paths]  # which need not be UTF-8
+    elements = tf.data.Dataset.from_tensor_slices((names, folder.labels.astype(np.int32)))
     return Source(elements, len(folder.paths), load=read, diagnose=damaged)
 
 

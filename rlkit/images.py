@@ -78,6 +78,9 @@ def image_folder(folder: Path, labels: Path | None = None) -> ImageFolder:
                 "or name a file of labels with --labels FILE.csv"
             )
     classes = tuple(sorted(set(named.values())))
+    odd = [name for name in classes if any("\udc80" <= letter <= "\udcff" for letter in name)]  # bytes, to Python
+    if odd:
+        raise UserError(f"image folder {folder}: the name of the class {odd[0]!r} is not UTF-8: rename it")
     if len(classes) == 1:
         inner = sorted({path.parts[1] for path in found if len(path.parts) > 2} if labels is None else ())
         hint = f"; it has the subfolders {_listed(inner)}: if they are the classes, name {folder / classes[0]}"

@@ -406,7 +406,7 @@ def _flags(name: str, given: Any, length: int) -> np.ndarray:  # noqa: ANN401 - 
     return np.ascontiguousarray(flags, np.bool_)
 
 
-def _discount(gamma: float) -> float:
+def _discount(gamma: Any) -> float:  # noqa: ANN401 - from outside
     if isinstance(gamma, bool) or not isinstance(gamma, Real):
         raise UserError(f"gamma is {short(gamma)}, expected a number")
     value = float(gamma)
@@ -415,7 +415,7 @@ def _discount(gamma: float) -> float:
     return value
 
 
-def _horizon(horizon: int | None) -> int | None:
+def _horizon(horizon: Any) -> int | None:  # noqa: ANN401 - from outside
     if horizon is None:
         return None
     if isinstance(horizon, bool) or not isinstance(horizon, Integral):

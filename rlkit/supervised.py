@@ -134,12 +134,22 @@ def evaluator(trainee: Supervised, pipeline: Pipeline) -> Callable[[], dict[str,
     return evaluate
 
 
+DAMAGE = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.NotFoundError,  # a link to nothing, or a file that was removed meanwhile
+    tf.errors.PermissionDeniedError,
+)
+"""Errors of TensorFlow's that may be the data's fault."""
+
+
 @contextmanager
 def naming_damage(source: Source) -> Iterator[None]:
     """Name what is damaged of the data, as a UserError, where TensorFlow only says that something is."""
     try:
         yield
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, tf.errors.FailedPreconditionError) as error:
+    except DAMAGE as error:
         found = source.diagnose()
         if found is None:
             raise

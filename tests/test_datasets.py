@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import struct
 import sys
@@ -27,6 +28,7 @@ from rlkit.experiments import fitting
 from rlkit.export.portable import of_supervised
 from rlkit.facts import Data, Facts, split
 from rlkit.fit_config import CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, config_class
+from rlkit.supervised import naming_damage
 from rlkit.text import encode
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -405,6 +407,24 @@ def test_a_folder_gives_images_and_holds_out_some_of_each_class(photos: Path) ->
     assert x.shape == (24, 16, 16, 3)
     assert 0 <= x.min() < x.max() <= 1
     assert np.bincount(y).tolist() == [8, 8, 8]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of UTF-8 alone")
+def test_an_image_may_have_a_name_of_another_encoding_and_a_class_may_not(photos: Path) -> None:
+    first = next((photos / "circle").iterdir())
+    first.rename(os.fsdecode(os.fsencode(first.parent) + b"/caf\xe9.jpg"))
+    data = load("images", "cnn", data_dir=str(photos), image_size=16, holdout=0)
+    assert len(examples(data)[0]) == 30
+    (photos / "circle").rename(os.fsdecode(os.fsencode(photos) + b"/caf\xe9"))
+    with pytest.raises(UserError, match=r"the name of the class 'caf\\udce9' is not UTF-8: rename it"):
+        load("images", "cnn", data_dir=str(photos))
+
+
+def test_an_image_that_is_gone_is_named_while_training(photos: Path) -> None:
+    (photos / "circle" / "gone.jpg").symlink_to("nowhere")
+    data = load("images", "cnn", data_dir=str(photos), image_size=16, holdout=0)
+    with pytest.raises(UserError, match=r"circle/gone.jpg is damaged \(No such file"), naming_damage(data.train):
+        examples(data)
 
 
 def test_folders_for_training_and_test_are_taken_as_they_are(photos: Path, tmp_path: Path) -> None:
