@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from rlkit.config import TrainConfig
 from rlkit.errors import unknown
+from rlkit.learning.config import TrainConfig
 
 if TYPE_CHECKING:
-    from rlkit.agent import AgentFactory
+    from rlkit.learning.agent import AgentFactory
 
 if __name__ != "rlkit.agents":
     raise ImportError("import rlkit.agents, not agents")
@@ -27,49 +27,49 @@ class Entry(NamedTuple):
 
 REGISTRY = {
     "dqn": Entry(
-        "rlkit.agents.dqn_config:DQNConfig",
-        "rlkit.agents.drqn:make",
+        "rlkit.agents.dqn.config:DQNConfig",
+        "rlkit.agents.dqn.recurrent:make",
         "Deep Q-network (Mnih et al. 2015); the parts of Rainbow, IQN and a recurrent network as switches.",
     ),
     "rainbow": Entry(
-        "rlkit.agents.dqn_config:DQNConfig",
-        "rlkit.agents.drqn:make",
+        "rlkit.agents.dqn.config:DQNConfig",
+        "rlkit.agents.dqn.recurrent:make",
         "The DQN with six switches on (Hessel et al. 2018): Double, dueling, n-step, priorities, C51, noise.",
         setting_of="dqn",
     ),
     "pqn": Entry(
-        "rlkit.agents.pqn_config:PQNConfig",
-        "rlkit.agents.pqn:PQN",
+        "rlkit.agents.pqn.config:PQNConfig",
+        "rlkit.agents.pqn.pqn:PQN",
         "Parallelised Q-network (Gallici et al. 2024): many envs, no replay, no target network.",
     ),
     "q-learning": Entry(
-        "rlkit.agents.tabular_config:QLearningConfig",
-        "rlkit.agents.tabular:Tabular",
+        "rlkit.agents.tabular.config:QLearningConfig",
+        "rlkit.agents.tabular.tabular:Tabular",
         "Tabular Q-learning (Watkins 1989); n-step or with traces.",
     ),
     "double-q-learning": Entry(
-        "rlkit.agents.tabular_config:DoubleQLearningConfig",
-        "rlkit.agents.tabular:Tabular",
+        "rlkit.agents.tabular.config:DoubleQLearningConfig",
+        "rlkit.agents.tabular.tabular:Tabular",
         "Tabular double Q-learning (van Hasselt 2010); n-step.",
     ),
     "sarsa": Entry(
-        "rlkit.agents.tabular_config:SarsaConfig",
-        "rlkit.agents.tabular:Tabular",
+        "rlkit.agents.tabular.config:SarsaConfig",
+        "rlkit.agents.tabular.tabular:Tabular",
         "Tabular SARSA (Rummery and Niranjan 1994); n-step or with traces.",
     ),
     "expected-sarsa": Entry(
-        "rlkit.agents.tabular_config:ExpectedSarsaConfig",
-        "rlkit.agents.tabular:Tabular",
+        "rlkit.agents.tabular.config:ExpectedSarsaConfig",
+        "rlkit.agents.tabular.tabular:Tabular",
         "Tabular expected SARSA (van Seijen et al. 2009); n-step or with traces.",
     ),
     "monte-carlo": Entry(
-        "rlkit.agents.tabular_config:MonteCarloConfig",
-        "rlkit.agents.tabular:Tabular",
+        "rlkit.agents.tabular.config:MonteCarloConfig",
+        "rlkit.agents.tabular.tabular:Tabular",
         "Tabular Monte-Carlo control, first or every visit, by mean or step size.",
     ),
     "layered-q-iteration": Entry(
-        "rlkit.agents.tabular_config:LayeredQIterationConfig",
-        "rlkit.agents.tabular:Tabular",
+        "rlkit.agents.tabular.config:LayeredQIterationConfig",
+        "rlkit.agents.tabular.tabular:Tabular",
         "Q from trials alone, the last step of an episode first, for envs such as the number triangle.",
     ),
 }

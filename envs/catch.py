@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlkit.canvas import INK, Canvas
 from rlkit.errors import UserError
+from rlkit.pictures.canvas import INK, Canvas
 
 SIDE = 84
 """Pixels of an observation, across and down."""

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlkit.errors import UserError
-from rlkit.mdp import FiniteMDP
+from rlkit.exact.mdp import FiniteMDP
 
 
 class FiniteEnv(gymnasium.Env[Any, Any]):

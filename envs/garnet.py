@@ -8,7 +8,7 @@ import numpy as np
 
 from rlkit.envs.finite import FiniteEnv
 from rlkit.errors import UserError
-from rlkit.mdp import FiniteMDP
+from rlkit.exact.mdp import FiniteMDP
 from rlkit.seeding import Purpose, generator
 
 

@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rlkit import drawing
 from rlkit.errors import UserError
+from rlkit.exact.mdp import FiniteMDP
 from rlkit.files import MOST_DATA, home, read_bytes
-from rlkit.mdp import FiniteMDP
+from rlkit.pictures import grids
 from rlkit.seeding import Purpose, generator
 
 MOST_ROWS = 65_535
@@ -285,7 +285,7 @@ class NumberTriangleEnv(gymnasium.Env[Any, Any]):
             return None
         if self.render_mode == "ansi":
             return as_text(self.triangle, self.path)
-        return drawing.triangle_picture(
+        return grids.triangle_picture(
             self.triangle.top_first(),
             highlight=[state(i, j) for i, j in self.path],
             caption=self._caption(),

@@ -11,11 +11,13 @@ import gymnasium
 import numpy as np
 
 from rlkit.config import Argument
-from rlkit.envs import MODELS, OWN, REFUSALS, is_gymnasiums
+from rlkit.envs import OWN
+from rlkit.envs.lookup import REFUSALS
+from rlkit.envs.twins import MODELS, is_gymnasiums
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
-    from rlkit.mdp import FiniteMDP
+    from rlkit.exact.mdp import FiniteMDP
 
 Range = tuple[float, float]
 """The least and the most; infinite where nothing is known."""
@@ -63,7 +65,7 @@ def possible_returns(env: str, env_args: Mapping[str, Argument]) -> Range:
 
 def _of_model(env: str, env_args: Mapping[str, Argument]) -> Range:
     """The extremes over all paths of the env's model that are as long as an episode can be."""
-    from rlkit.mdp import FiniteMDP  # noqa: PLC0415 - Numba, which other envs need not wait for
+    from rlkit.exact.mdp import FiniteMDP  # noqa: PLC0415 - Numba, which other envs need not wait for
 
     arguments: dict[str, Any] = dict(env_args)
     try:

@@ -18,12 +18,13 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlkit.experiments.comparison import compare
-    from rlkit.experiments.exporting import export_run
-    from rlkit.experiments.fitting import FitRun, fit, fit_seeds
-    from rlkit.experiments.runs import load, resume
-    from rlkit.experiments.solving import solve
-    from rlkit.experiments.training import Run, train, train_seeds
+    from rlkit.api.agent_run import Run
+    from rlkit.api.comparison import compare
+    from rlkit.api.exporting import export_run
+    from rlkit.api.fitting import FitRun, fit, fit_seeds
+    from rlkit.api.runs import load, resume
+    from rlkit.api.solving import solve
+    from rlkit.api.training import train, train_seeds
 
 __version__ = "0.1.0"
 
@@ -32,17 +33,17 @@ if platform.machine() in ("x86_64", "AMD64") and "tensorflow" not in sys.modules
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _LAZY = {
-    "Run": "rlkit.experiments.training",
-    "train": "rlkit.experiments.training",
-    "train_seeds": "rlkit.experiments.training",
-    "FitRun": "rlkit.experiments.fitting",
-    "fit": "rlkit.experiments.fitting",
-    "fit_seeds": "rlkit.experiments.fitting",
-    "resume": "rlkit.experiments.runs",
-    "load": "rlkit.experiments.runs",
-    "export_run": "rlkit.experiments.exporting",
-    "solve": "rlkit.experiments.solving",
-    "compare": "rlkit.experiments.comparison",
+    "Run": "rlkit.api.training",
+    "train": "rlkit.api.training",
+    "train_seeds": "rlkit.api.training",
+    "FitRun": "rlkit.api.fitting",
+    "fit": "rlkit.api.fitting",
+    "fit_seeds": "rlkit.api.fitting",
+    "resume": "rlkit.api.runs",
+    "load": "rlkit.api.runs",
+    "export_run": "rlkit.api.exporting",
+    "solve": "rlkit.api.solving",
+    "compare": "rlkit.api.comparison",
 }
 _WITHOUT_TENSORFLOW = ("compare", "solve")
 __all__ = [

@@ -15,13 +15,13 @@ from gymnasium import spaces
 
 import rlkit
 from rlkit import agents
-from rlkit.acting import HostActor, numpy_forward
-from rlkit.agent import Clock, Transition, update_round
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import make
-from rlkit.agents.tabular_config import TabularConfig
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
+from rlkit.agents.dqn.recurrent import make
+from rlkit.agents.tabular.config import TabularConfig
 from rlkit.errors import UserError
+from rlkit.learning.agent import Clock, Transition, update_round
+from rlkit.loops.acting import HostActor, numpy_forward
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 

@@ -64,13 +64,13 @@ def test_the_public_names_have_types(tmp_path: Path) -> None:
     told = {int(line.partition(":")[0]): line for line in lines}
     revealed = {number: line.partition('"')[2].rstrip('"') for number, line in told.items() if "Revealed" in line}
     assert [revealed[n] for n in range(5, 12)] == [
-        "rlkit.experiments.training.Run",
+        "rlkit.api.agent_run.Run",
         "float",
-        "rlkit.solution.Solution",
-        "rlkit.experiments.fitting.FitRun",
-        "rlkit.experiments.training.Run | rlkit.experiments.fitting.FitRun",
-        "rlkit.experiments.training.Run | rlkit.experiments.fitting.FitRun",
-        "list[rlkit.experiments.training.Run]",
+        "rlkit.exact.solution.Solution",
+        "rlkit.api.fitting.FitRun",
+        "rlkit.api.agent_run.Run | rlkit.api.fitting.FitRun",
+        "rlkit.api.agent_run.Run | rlkit.api.fitting.FitRun",
+        "list[rlkit.api.agent_run.Run]",
     ], done.stdout
     assert "Comparison" in revealed[12]
     assert 'Module has no attribute "trian"' in told[13]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlkit import envs
+from rlkit.api.configuration import resolve
+from rlkit.envs import lookup
 from rlkit.envs.atari import SETTINGS, AtariVector, make
 from rlkit.errors import UserError
-from rlkit.experiments.configuration import resolve
-from rlkit.vector import Environments, OneEnv, make_vector, stacks_frames
+from rlkit.interaction.vector import Environments, OneEnv, make_vector, stacks_frames
 
 
 def seeds(env: gymnasium.Env[Any, Any]) -> Iterator[tuple[int, int]]:
@@ -68,20 +68,20 @@ def test_one_game_and_several_give_the_same_bits(game: str, size: int, preproces
 def test_the_frames_of_the_start_do_not_count(frames: int, steps: int) -> None:
     for num_envs in (1, 2):
         arguments: dict[str, Any] = {"preprocessing": "mnih2015", "max_num_frames_per_episode": frames}
-        games = Environments(make_vector(envs.find("ALE/Pong-v5"), arguments, num_envs), seed=0)
+        games = Environments(make_vector(lookup.find("ALE/Pong-v5"), arguments, num_envs), seed=0)
         ends = [t for t in range(1, 3 * steps + 1) if games.step(np.zeros(num_envs, np.int32)).truncated.all()]
         assert ends == [steps, 2 * steps, 3 * steps]
 
 
 def test_an_id_says_the_setting_and_arguments_change_it() -> None:
-    assert envs.arguments("ALE/Pong-v5")["preprocessing"] == "machado2018"
-    assert envs.arguments("PongNoFrameskip-v4")["preprocessing"] == "mnih2015"
-    assert envs.arguments("PongNoFrameskip-v0")["preprocessing"] == "machado2018"
-    made = gymnasium.make(envs.find("PongNoFrameskip-v4"), screen_size=50, stack_num=2)
+    assert lookup.arguments("ALE/Pong-v5")["preprocessing"] == "machado2018"
+    assert lookup.arguments("PongNoFrameskip-v4")["preprocessing"] == "mnih2015"
+    assert lookup.arguments("PongNoFrameskip-v0")["preprocessing"] == "machado2018"
+    made = gymnasium.make(lookup.find("PongNoFrameskip-v4"), screen_size=50, stack_num=2)
     assert made.observation_space.shape == (2, 50, 50)
     assert made.action_space.n == 6  # type: ignore[attr-defined] # Discrete
-    assert gymnasium.make(envs.find("ALE/Pong-v5")).action_space.n == 18  # type: ignore[attr-defined]
-    assert stacks_frames(gymnasium.make(envs.find("ALE/Pong-v5"), screen_size=36))
+    assert gymnasium.make(lookup.find("ALE/Pong-v5")).action_space.n == 18  # type: ignore[attr-defined]
+    assert stacks_frames(gymnasium.make(lookup.find("ALE/Pong-v5"), screen_size=36))
     assert stacks_frames(gymnasium.make("rlkit/Catch-v0"))
     assert not stacks_frames(gymnasium.make("CartPole-v1"))
 
@@ -102,7 +102,7 @@ def test_starts_wait_as_many_frames_as_they_may() -> None:
 def test_each_life_begins_with_fire(num_envs: int, fire: bool, losses: int) -> None:
     # Breakout's ball comes with FIRE alone, and is lost by who does nothing.
     arguments: dict[str, Any] = {"preprocessing": "mnih2015", "use_fire_reset": fire}
-    games = Environments(make_vector(envs.find("ALE/Breakout-v5"), arguments, num_envs), seed=0)
+    games = Environments(make_vector(lookup.find("ALE/Breakout-v5"), arguments, num_envs), seed=0)
     lost = 0
     for _ in range(200):
         step = games.step(np.zeros(num_envs, np.int32))
@@ -126,7 +126,7 @@ def test_each_life_begins_with_fire(num_envs: int, fire: bool, losses: int) -> N
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], message: str, num_envs: int) -> None:
     with pytest.raises(UserError, match=message):
-        make_vector(envs.find("ALE/Pong-v5"), arguments, num_envs)
+        make_vector(lookup.find("ALE/Pong-v5"), arguments, num_envs)
 
 
 def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,8 +136,8 @@ def test_games_without_the_extra_are_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delitem(gymnasium.registry, "ALE/Pong-v5", raising=False)
     for env in ("ALE/Pong-v5", "ALE/Breakout-v5", "BreakoutNoFrameskip-v4"):
         with pytest.raises(UserError, match=r"needs a package: ale_py is not installed: pip install -e '\.\[atari\]'"):
-            envs.find(env)
-    assert "CartPole-v1" in envs.names()
+            lookup.find(env)
+    assert "CartPole-v1" in lookup.names()
 
 
 def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., Any], tmp_path: Path) -> None:
@@ -172,12 +172,14 @@ def test_a_run_on_a_game_is_trained_told_drawn_and_continued(rl: Callable[..., A
 
 def test_an_unknown_game_is_told_with_its_neighbours() -> None:
     with pytest.raises(UserError, match="ALE/Pong-v5"):
-        envs.find("ALE/Pog-v5")
+        lookup.find("ALE/Pog-v5")
 
 
 def test_a_lost_life_is_an_end_for_learning_alone() -> None:
     for num_envs in (1, 2):
-        games = Environments(make_vector(envs.find("ALE/Breakout-v5"), {"preprocessing": "mnih2015"}, num_envs), seed=0)
+        games = Environments(
+            make_vector(lookup.find("ALE/Breakout-v5"), {"preprocessing": "mnih2015"}, num_envs), seed=0
+        )
         lost = ended = 0
         for t in range(600):
             step = games.step(np.full(num_envs, t % 4, np.int32))
@@ -195,7 +197,7 @@ def test_a_lost_life_is_an_end_for_learning_alone() -> None:
 def test_games_continue_from_their_state(num_envs: int, preprocessing: str) -> None:
     def fresh() -> Environments:
         chosen: dict[str, Any] = {"preprocessing": preprocessing, "screen_size": 36, "max_num_frames_per_episode": 200}
-        return Environments(make_vector(envs.find("ALE/Breakout-v5"), chosen, num_envs), seed=3)
+        return Environments(make_vector(lookup.find("ALE/Breakout-v5"), chosen, num_envs), seed=3)
 
     def roll(games: Environments, steps: int, seed: int) -> list[np.ndarray]:
         known = 18 if preprocessing == "machado2018" else 4

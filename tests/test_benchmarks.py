@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.dqn.config import DQNConfig
 from rlkit.experiments.benchmarks import _measuring
 
 FILES = sorted(p for p in Path(_measuring.__file__).parent.glob("*.py") if not p.name.startswith("_"))
@@ -29,7 +29,7 @@ def test_the_machine_is_named_with_its_date_and_cpu(capsys: pytest.CaptureFixtur
 
 
 TIMED = """
-from rlkit.experiments import training
+from rlkit.api import training
 from rlkit.experiments.benchmarks import host_loop
 runs, train = [], training.train
 training.train = lambda *arguments, **fields: runs.append(train(*arguments, **fields)) or runs[-1]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
-from rlkit import envs
+from rlkit.envs import lookup, twins
 from rlkit.envs.catch import Catch
 from rlkit.errors import UserError
-from rlkit.vector import Environments, make_vector
+from rlkit.interaction.vector import Environments, make_vector
 
 ENV = "rlkit/Catch-v0"
 LEFT, STAY, RIGHT = np.int64(0), np.int64(1), np.int64(2)
@@ -104,9 +104,9 @@ def test_the_last_four_pictures_are_stacked_the_newest_last() -> None:
 
 
 def test_its_registration() -> None:
-    assert envs.arguments(ENV) == {"rows": 10, "columns": 5}
-    assert ENV in envs.names()
-    assert envs.twin(ENV, {}) is None
+    assert lookup.arguments(ENV) == {"rows": 10, "columns": 5}
+    assert ENV in lookup.names()
+    assert twins.twin(ENV, {}) is None
     env = gymnasium.make(ENV, rows=6, columns=3)
     again = gymnasium.make(env.spec or ENV)
     assert isinstance(again.unwrapped, Catch)

@@ -20,11 +20,12 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 import rlkit
-from rlkit.checked import Observations
+from rlkit.api.agent_run import Run
+from rlkit.api.training import resume, train
 from rlkit.errors import EnvError, UserError
-from rlkit.evaluation import evaluate
-from rlkit.experiments.training import Run, resume, train
-from rlkit.vector import Environments, OneEnv, make_vector
+from rlkit.interaction.checked import Observations
+from rlkit.interaction.evaluation import evaluate
+from rlkit.interaction.vector import Environments, OneEnv, make_vector
 
 SMALL: dict[str, Any] = {
     "preset": "none", "learning_starts": 20, "batch_size": 4, "buffer_size": 200, "hidden": (4,), "jit": False,

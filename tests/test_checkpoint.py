@@ -12,13 +12,13 @@ import pytest
 import tensorflow as tf
 from gymnasium import spaces
 
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.checkpoint import Checkpointer
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
 from rlkit.errors import UserError
 from rlkit.files import steps_in
-from rlkit.replay import Replay
-from rlkit.vector import Step
+from rlkit.interaction.vector import Step
+from rlkit.replay.uniform import Replay
+from rlkit.runs.checkpoint import Checkpointer
 
 SPACE, ACTIONS = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
 
@@ -273,9 +273,9 @@ sys.path.insert(0, {tests!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import numpy as np
 from test_checkpoint import agent, fill, saved_run, SPACE
-from rlkit.checkpoint import Checkpointer
+from rlkit.runs.checkpoint import Checkpointer
 from rlkit.errors import UserError
-from rlkit.replay import Replay
+from rlkit.replay.uniform import Replay
 folder = Path({folder!r})
 made, replay = saved_run(folder, (10, 20), capacity=20_000)
 checkpointer = Checkpointer(folder, made, replay, keep=2)

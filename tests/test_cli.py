@@ -23,17 +23,18 @@ import tomli_w
 from gymnasium.error import DeprecatedEnv
 
 import rlkit
-from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.dqn.config import DQNConfig
 from rlkit.cli import cli, main
 from rlkit.cli.common import FilePath
 from rlkit.cli.fields import parse_seeds
 from rlkit.cli.fit import model_command
 from rlkit.cli.tfrecord import tfrecord
 from rlkit.cli.train import agent_command
-from rlkit.config import TrainConfig, read_toml
+from rlkit.config import read_toml
 from rlkit.errors import UserError, install
-from rlkit.metrics import ProgressObserver
-from rlkit.run import FORMAT, RunDirectory, create, find
+from rlkit.learning.config import TrainConfig
+from rlkit.runs.observers import ProgressObserver
+from rlkit.runs.run_directory import FORMAT, RunDirectory, create, find
 
 CARTPOLE = ("train", "dqn", "--env", "CartPole-v1")
 TINY = ("--preset", "none", "--steps", "300", "--hidden", "8", "--learning-starts", "50", "--buffer-size", "1000")
@@ -281,7 +282,7 @@ def test_the_words_of_a_mistake_keep_their_capitals(
     def refuse(*args: object) -> None:
         raise UserError("CartPole-v1 stands\n at  the beginning")
 
-    monkeypatch.setattr("rlkit.experiments.catalogue.agent_summaries", refuse)
+    monkeypatch.setattr("rlkit.api.catalogue.agent_summaries", refuse)
     assert sentence(rl("list", "agents")) == "CartPole-v1 stands at the beginning"
 
 
@@ -297,7 +298,7 @@ def test_interrupting_a_command_is_no_crash(rl: Command, monkeypatch: pytest.Mon
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rlkit.experiments.catalogue.agent_summaries", interrupt)
+    monkeypatch.setattr("rlkit.api.catalogue.agent_summaries", interrupt)
     assert rl("list", "agents") == (130, "", "\ninterrupted\n"), "on a line of its own, after ^C"
 
 
@@ -470,7 +471,7 @@ def test_rendering_without_a_display_or_ffmpeg_is_refused_at_once(
     told = "there is no display for --human: write a file with --to rollout.mp4"
     assert sentence(rl("render", copied, "--human")) == told
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    monkeypatch.setattr("rlkit.video.shutil.which", lambda name: None)
+    monkeypatch.setattr("rlkit.pictures.video.shutil.which", lambda name: None)
     told = f"writing mp4 needs ffmpeg: {install('video')}"
     assert sentence(rl("render", copied)) == sentence(rl("render", copied, "--to", "a.mp4")) == told
     assert not (copied / "videos").exists()
@@ -490,7 +491,7 @@ class Resolved(NamedTuple):
 @pytest.fixture
 def resolved(rl: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Resolved]]:
     """Runs a command up to where training would begin, and gives the configs of its runs."""
-    from rlkit.experiments.configuration import resolve
+    from rlkit.api.configuration import resolve
 
     def run(*words: object) -> list[Resolved]:
         calls: list[Resolved] = []
@@ -510,9 +511,9 @@ def resolved(rl: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
             return [train(agent, env, progress="", seed=seed, **rest) for seed in seeds]
 
         with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, "rlkit.experiments.training", types.ModuleType("training"))
+            patch.setitem(sys.modules, "rlkit.api.training", types.ModuleType("training"))
             patch.setattr(
-                rlkit.experiments,
+                rlkit.api,
                 "training",
                 types.SimpleNamespace(train=train, train_seeds=train_seeds),
                 raising=False,

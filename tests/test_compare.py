@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 import rlkit
-from rlkit import plotting
+from rlkit.api import agent_run, catalogue, comparison
+from rlkit.api.comparison import Judge
 from rlkit.cli.compare import table, text
 from rlkit.cli.solve import duration
-from rlkit.curves import Curve
 from rlkit.errors import UserError
-from rlkit.experiments import catalogue, comparison, training
-from rlkit.experiments.comparison import Judge
-from rlkit.mdp import FiniteMDP
-from rlkit.run import RunDirectory, create
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.pictures import learning_curves
+from rlkit.runs.curves import Curve
+from rlkit.runs.run_directory import RunDirectory, create
 
 SOLVERS = [name for name in catalogue.SOLVERS if name != "backward-induction"]
 
@@ -207,11 +207,14 @@ def test_the_picture_is_drawn(rl: Command) -> None:
 def test_a_picture_has_a_panel_for_solvers_and_one_for_learners(tmp_path: Path) -> None:
     errors = {"value-iteration": Curve(np.array([1.0, 2.0, 4.0]), np.array([1.0, 0.1, 0.0]))}
     regrets = {"q-learning": Curve(np.array([100.0, 200.0]), np.array([math.inf, 0.5]))}
-    path = plotting.convergence(errors, regrets, tmp_path / "both.svg", title="both")
+    path = learning_curves.convergence(errors, regrets, tmp_path / "both.svg", title="both")
     drawn = path.read_text()
     assert "iterations" in drawn
     assert "env steps" in drawn
-    assert path.read_bytes() == plotting.convergence(errors, regrets, tmp_path / "again.svg", title="both").read_bytes()
+    assert (
+        path.read_bytes()
+        == learning_curves.convergence(errors, regrets, tmp_path / "again.svg", title="both").read_bytes()
+    )
 
 
 WRONG = {
@@ -372,7 +375,7 @@ def test_a_run_of_another_env_is_refused(learned: tuple[Path, comparison.Compari
 
 def test_a_run_that_does_not_see_the_state_is_refused(learned: tuple[Path, comparison.Comparison]) -> None:
     with pytest.raises(UserError, match=r"observes Discrete\(16\), expected the state, Discrete\(17\)"):
-        comparison.action_values(training.load(learned[0]), 17)
+        comparison.action_values(agent_run.load(learned[0]), 17)
 
 
 # ---- a random triangle

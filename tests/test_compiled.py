@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import make
-from rlkit.checkpoint import Checkpointer
-from rlkit.compiled import CompiledLoop, ReplayProgram, run_together
-from rlkit.envs.cartpole import CartPole
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
+from rlkit.agents.dqn.recurrent import make
+from rlkit.envs.functional.cartpole import CartPole
 from rlkit.errors import UserError
-from rlkit.functional import FunctionalVectorEnv
-from rlkit.loop import HostLoop
-from rlkit.metrics import Row
-from rlkit.replay import Replay
-from rlkit.vector import Environments
+from rlkit.interaction.functional import FunctionalVectorEnv
+from rlkit.interaction.vector import Environments
+from rlkit.loops.compiled import CompiledLoop, run_together
+from rlkit.loops.off_policy import HostLoop, ReplayProgram
+from rlkit.replay.uniform import Replay
+from rlkit.runs.checkpoint import Checkpointer
+from rlkit.runs.observers import Row
 
 LIMIT = 30
 

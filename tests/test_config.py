@@ -18,12 +18,14 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlkit import agents, envs
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.config import ReplayConfig, TrainConfig, build, read_toml
+from rlkit import agents
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.api import presets
+from rlkit.api.configuration import resolve
+from rlkit.config import build, read_toml
+from rlkit.envs import lookup
 from rlkit.errors import UserError
-from rlkit.experiments import presets
-from rlkit.experiments.configuration import resolve
+from rlkit.learning.config import ReplayConfig, TrainConfig
 
 FIELDS = {field.name: field for field in dataclasses.fields(DQNConfig)}
 HINTS = typing.get_type_hints(DQNConfig)
@@ -426,7 +428,7 @@ PRESETS = [(agent, name) for agent in agents.REGISTRY for name in presets.names(
 
 @pytest.mark.parametrize(("agent", "name"), PRESETS)
 def test_every_preset_is_valid_for_its_agent_and_env(agent: str, name: str) -> None:
-    envs.find("ALE/Pong-v5")  # has the games registered
+    lookup.find("ALE/Pong-v5")  # has the games registered
     ids = [env for env in gymnasium.registry if presets.slug(env) == name]
     ids = ["ALE/Seaquest-v5"] if name == "ALE" else ids  # which has none of its own
     assert len(ids) == 1, f"no registered env belongs to the preset {name}"

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from rlkit.data import Augmentation, Pipeline, Source, augmentation
-from rlkit.fit_config import MLPConfig
+from rlkit.supervised.config import MLPConfig
+from rlkit.supervised.pipeline import Augmentation, Pipeline, Source, augmentation
 
 
 def numbers(size: int) -> Source:

@@ -20,16 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from rlkit import datasets, models, tables, tfrecord_writing
+from rlkit.api import fitting
 from rlkit.config import build
-from rlkit.data import Pipeline, augmentation
+from rlkit.data import tables
+from rlkit.data.tfrecord import writing
 from rlkit.errors import UserError
-from rlkit.experiments import fitting
-from rlkit.export.portable import of_supervised
-from rlkit.facts import Data, Facts, split
-from rlkit.fit_config import CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, config_class
-from rlkit.supervised import naming_damage
-from rlkit.text import encode
+from rlkit.supervised import datasets, models
+from rlkit.supervised.config import CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, config_class
+from rlkit.supervised.description import Data, Facts, split
+from rlkit.supervised.pipeline import Pipeline, augmentation
+from rlkit.supervised.portable import of_supervised
+from rlkit.supervised.text import encode
+from rlkit.supervised.training import naming_damage
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 
@@ -460,7 +462,7 @@ def test_parts_have_several_names_and_are_said(train: str, test: str, photos: Pa
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_records_give_the_batches_that_their_folder_gives(compression: Any, photos: Path, tmp_path: Path) -> None:
     file = tmp_path / "photos.tfrecord"
-    tfrecord_writing.write(tfrecord_writing.open_source(photos), file, shards=4, compression=compression)
+    writing.write(writing.open_source(photos), file, shards=4, compression=compression)
     config = CNNConfig(image_size=16, batch_size=5, rotation=20.0, shuffle=11)
     sources = [
         load("images", "cnn", data_dir=str(photos), image_size=16),
@@ -485,7 +487,7 @@ def test_a_damaged_image_is_named_when_it_is_met_or_left_out(photos: Path) -> No
 
 def test_damaged_records_stop_or_are_left_out(photos: Path, tmp_path: Path) -> None:
     file = tmp_path / "photos.tfrecord"
-    tfrecord_writing.write(tfrecord_writing.open_source(photos), file)
+    writing.write(writing.open_source(photos), file)
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"record 30 is damaged .*: the 29 before it can be read with --on-error skip"):
         load("tfrecord", "cnn", data_file=str(file))
@@ -495,7 +497,7 @@ def test_damaged_records_stop_or_are_left_out(photos: Path, tmp_path: Path) -> N
 def test_records_of_arrays_are_learned_from_too(tmp_path: Path) -> None:
     x, y = digits(20)
     np.savez(tmp_path / "a.npz", image=x, label=y.astype(np.int64))
-    tfrecord_writing.write(tfrecord_writing.open_source(tmp_path / "a.npz"), tmp_path / "a.tfrecord")
+    writing.write(writing.open_source(tmp_path / "a.npz"), tmp_path / "a.tfrecord")
     data = load("tfrecord", data_file=str(tmp_path / "a.tfrecord"), holdout=0)
     found, labels = examples(data)
     np.testing.assert_allclose(found, x / 255, atol=1e-7)
@@ -505,7 +507,7 @@ def test_records_of_arrays_are_learned_from_too(tmp_path: Path) -> None:
 def records_of(folder: Path, **columns: np.ndarray) -> str:
     """A set of two files of TFRecord with these features."""
     np.savez(folder / "a.npz", allow_pickle=False, **columns)
-    tfrecord_writing.write(tfrecord_writing.open_source(folder / "a.npz"), folder / "a.tfrecord", shards=2)
+    writing.write(writing.open_source(folder / "a.npz"), folder / "a.tfrecord", shards=2)
     return str(folder / "a.tfrecord")
 
 
@@ -624,6 +626,6 @@ def test_facts_come_back_from_their_file(facts: Facts) -> None:
 
 
 def test_everything_named_can_be_loaded() -> None:
-    from rlkit.fit_config import DATA
+    from rlkit.supervised.config import DATA
 
     assert set(DATA) == set(datasets.LOADERS)

@@ -16,13 +16,13 @@ import pytest
 import tensorflow as tf
 
 from rlkit import devices
-from rlkit.config import TrainConfig
 from rlkit.errors import UserError
+from rlkit.learning.config import TrainConfig
 
 PRELUDE = """
 import json, sys
 import tensorflow as tf
-from rlkit.config import TrainConfig
+from rlkit.learning.config import TrainConfig
 from rlkit.devices import configure, describe
 from rlkit.errors import UserError
 
@@ -390,7 +390,7 @@ def test_describe_names_the_gpus(two: Simulated) -> None:
 KEPT = """
 import os
 {first}
-from rlkit.config import TrainConfig
+from rlkit.learning.config import TrainConfig
 import rlkit
 rlkit.train
 import json, tensorflow as tf

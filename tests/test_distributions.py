@@ -15,24 +15,16 @@ import pytest
 import tensorflow as tf
 from gymnasium import spaces
 
-from rlkit.acting import numpy_forward
-from rlkit.agent import Clock, Transition
-from rlkit.agents.distributions import AGENTS, DistributionalDQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import make
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.distributional import AGENTS, DistributionalDQN
+from rlkit.agents.dqn.recurrent import make
+from rlkit.api.training import train
 from rlkit.errors import UserError
-from rlkit.experiments.training import train
-from rlkit.networks import (
-    COSINES,
-    MIDPOINTS,
-    Head,
-    distribution,
-    midpoints,
-    minatar_cnn,
-    nature_cnn,
-    observation_dtype,
-    q_network,
-)
+from rlkit.learning.agent import Clock, Transition
+from rlkit.loops.acting import numpy_forward
+from rlkit.networks.layers import COSINES, MIDPOINTS, midpoints
+from rlkit.networks.q_networks import Head, distribution, minatar_cnn, nature_cnn, q_network
+from rlkit.spaces import observation_dtype
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 ZERO = Clock(tf.constant(0, tf.int64), tf.constant(0, tf.int64))

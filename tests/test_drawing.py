@@ -10,17 +10,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlkit import canvas, colour_map, drawing
-from rlkit.canvas import INK, MARGIN, STRIP, Canvas, blend, fitting, short
-from rlkit.colour_map import EITHER, OUTLINE, PATH, SEVERAL, UNKNOWN, VALUES, WALL, Layers, Scale
-from rlkit.drawing import ENDED, PASSED, TIED, TINTS, Grid, grid_picture, save_frames, save_picture, triangle_picture
 from rlkit.errors import UserError
+from rlkit.pictures import canvas, grids, heat_maps
+from rlkit.pictures.canvas import INK, MARGIN, STRIP, Canvas, blend, fitting, short
+from rlkit.pictures.grids import (
+    ENDED,
+    PASSED,
+    TIED,
+    TINTS,
+    Grid,
+    grid_picture,
+    save_frames,
+    save_picture,
+    triangle_picture,
+)
+from rlkit.pictures.heat_maps import EITHER, OUTLINE, PATH, SEVERAL, UNKNOWN, VALUES, WALL, Layers, Scale
 
 NUMBERS = np.array([1.0, 1, 2, 1, 2, 1])
 NOTES = np.array([4.5, 2.75, 3.75, 1, 2, 1])
 """Numbers and values of the notes' example."""
 
-CELL = drawing.LARGEST
+CELL = grids.LARGEST
 """Pixels of a cell in small pictures."""
 
 
@@ -155,7 +165,7 @@ def test_a_larger_triangle_is_a_wider_picture_until_it_is_a_map() -> None:
 
 
 def test_values_in_the_largest_triangle_with_numbers_can_be_read() -> None:
-    pyramid = drawing._Pyramid(20, tall=True)
+    pyramid = grids._Pyramid(20, tall=True)
     room = 0.89 * pyramid.width
     assert fitting(["940.85"], 0.225 * pyramid.pitch, room) > 12
     assert fitting(["-940.85"], 0.225 * pyramid.pitch, room) > 11
@@ -164,25 +174,25 @@ def test_values_in_the_largest_triangle_with_numbers_can_be_read() -> None:
 
 
 def test_cells_of_the_triangle_are_a_pyramid_without_overlap() -> None:
-    pyramid = drawing._Pyramid(6, tall=True)
+    pyramid = grids._Pyramid(6, tall=True)
     boxes = [pyramid.box(cell) for cell in range(21)]
     for (corner, size), (other, _) in itertools.combinations(boxes, 2):
         apart = abs(corner[0] - other[0]) >= size[0] or abs(corner[1] - other[1]) >= size[1]
         assert apart
     for cell, action in itertools.product(range(15), (0, 1)):
-        (x, y), (below_x, below_y) = pyramid.place(cell), pyramid.place(drawing._below(cell, action))
+        (x, y), (below_x, below_y) = pyramid.place(cell), pyramid.place(grids._below(cell, action))
         assert below_x - x == pytest.approx((action - 0.5) * pyramid.pitch)
         assert below_y - y == pytest.approx(pyramid.step)
         start, end = pyramid.edge(cell, action)
         assert start[1] == pytest.approx(y + pyramid.height / 2)
         assert end[1] == pytest.approx(below_y - pyramid.height / 2)
         assert x <= start[0] <= end[0] <= below_x or x >= start[0] >= end[0] >= below_x
-    assert [drawing._below(cell, 0) for cell in range(6)] == [1, 3, 4, 6, 7, 8]
+    assert [grids._below(cell, 0) for cell in range(6)] == [1, 3, 4, 6, 7, 8]
 
 
 def between(rows: int, upper: int) -> tuple[slice, slice]:
     """The gap below a row of a small triangle with values, without a caption."""
-    pyramid = drawing._Pyramid(rows, tall=True)
+    pyramid = grids._Pyramid(rows, tall=True)
     top = MARGIN + upper * pyramid.step + pyramid.height
     return slice(int(top) + 1, int(top + pyramid.gap)), slice(None)
 
@@ -237,7 +247,7 @@ def test_a_value_that_is_not_known_is_left_out() -> None:
     assert known.shape == unknown.shape
     assert has(known, UNKNOWN) == 0
     assert has(unknown, UNKNOWN) > 3 * 2_000
-    last = slice(-int(drawing._Pyramid(3, tall=True).height) - MARGIN, None)
+    last = slice(-int(grids._Pyramid(3, tall=True).height) - MARGIN, None)
     assert (known[last] == unknown[last]).all()
     assert_sound(triangle_picture(NUMBERS, np.full(6, np.nan)))
 
@@ -273,7 +283,7 @@ def test_a_large_triangle_is_a_map_of_its_values() -> None:
     rows = 40
     row = np.repeat(np.arange(rows), np.arange(1, rows + 1))
     picture = triangle_picture(np.zeros(cells(rows)), row.astype(float))
-    height, width = colour_map.size(0.8 * rows, rows, Layers(row, Scale(0, 1), ""))
+    height, width = heat_maps.size(0.8 * rows, rows, Layers(row, Scale(0, 1), ""))
     assert (height, width) == (round(0.8 * 40 * 22), 40 * 22)
     for i in range(rows):
         y = MARGIN + int((i + 0.5) * height / rows)
@@ -290,8 +300,8 @@ def test_a_map_of_actions_lies_beside_the_map_of_values() -> None:
     one_panel = triangle_picture(np.ones(cells(rows)))
     picture = triangle_picture(np.ones(cells(rows)), None, policy, optimal)
     assert one_panel.shape[1] < picture.shape[1]
-    assert has(one_panel, colour_map.ACTIONS[0]) == 0
-    down, right = (has(picture, colour) for colour in colour_map.ACTIONS[:2])
+    assert has(one_panel, heat_maps.ACTIONS[0]) == 0
+    down, right = (has(picture, colour) for colour in heat_maps.ACTIONS[:2])
     # Rows 0, 2, ... 28 have 225 cells, rows 1, 3, ... 27 have 210; the last row has no action.
     each = (560 // rows) ** 2 * 0.8
     assert down == pytest.approx(225 * each + 200, rel=0.05)
@@ -408,11 +418,11 @@ def test_a_wall_does_not_stretch_the_scale() -> None:
 
 
 def test_small_values_are_written_with_the_decimals_of_the_largest() -> None:
-    assert drawing._texts(np.array([0.86284, 0.00090193, 5.1521e-15, np.nan])) == ["0.86284", "0.0009", "0", ""]
-    assert drawing._texts(np.array([940.84935, 2.75, 4.0])) == ["940.85", "2.75", "4"]
-    assert drawing._texts(np.array([374490.0, -0.3333, -41.8187])) == ["3.7449e5", "-0.33", "-41.82"]
-    assert drawing._texts(np.array([0.0, -0.0, -0.001, np.inf])) == ["0", "0", "-0.001", "inf"]
-    assert drawing._texts(np.array([0.001234567])) == ["0.0012346"]
+    assert grids._texts(np.array([0.86284, 0.00090193, 5.1521e-15, np.nan])) == ["0.86284", "0.0009", "0", ""]
+    assert grids._texts(np.array([940.84935, 2.75, 4.0])) == ["940.85", "2.75", "4"]
+    assert grids._texts(np.array([374490.0, -0.3333, -41.8187])) == ["3.7449e5", "-0.33", "-41.82"]
+    assert grids._texts(np.array([0.0, -0.0, -0.001, np.inf])) == ["0", "0", "-0.001", "inf"]
+    assert grids._texts(np.array([0.001234567])) == ["0.0012346"]
 
 
 def test_a_large_grid_is_a_map() -> None:
@@ -435,7 +445,7 @@ def test_a_large_grid_is_a_map() -> None:
         assert at(left, 0, j) == at(right, 0, j) == WALL
         assert at(left, 29, j) == at(right, 29, j) == UNKNOWN
         assert at(right, 15, j) == EITHER
-        assert at(right, 10, j) == colour_map.ACTIONS[0 if j < 20 else 2]
+        assert at(right, 10, j) == heat_maps.ACTIONS[0 if j < 20 else 2]
 
 
 @pytest.mark.parametrize("values", [np.ones(4), np.ones((0, 3)), np.ones((2, 2, 2))])
@@ -458,25 +468,25 @@ def test_a_scale_is_from_the_least_to_the_largest_known_value() -> None:
 
 def test_a_cell_of_a_map_is_a_whole_number_of_pixels_where_that_is_possible() -> None:
     alone, beside = Layers(np.ones(1), Scale(0, 1), ""), Layers(np.ones(1), Scale(0, 1), "", np.zeros(1))
-    assert colour_map.size(50, 50, beside) == (550, 550)
-    assert colour_map.size(50, 50, alone) == (850, 850)
-    assert colour_map.size(1120, 1120, beside) == (560, 560)
-    assert colour_map.size(900, 2, beside)[0] <= 1.5 * 560
-    assert min(colour_map.size(1, 100_000, beside)) == 1
+    assert heat_maps.size(50, 50, beside) == (550, 550)
+    assert heat_maps.size(50, 50, alone) == (850, 850)
+    assert heat_maps.size(1120, 1120, beside) == (560, 560)
+    assert heat_maps.size(900, 2, beside)[0] <= 1.5 * 560
+    assert min(heat_maps.size(1, 100_000, beside)) == 1
 
 
 def test_the_key_of_a_map_names_what_is_in_it() -> None:
     index = np.zeros((100, 400), int)
     index[:, 200:] = 1
     layers = Layers(np.array([0.0, 1.0]), Scale(0, 1), "value", np.array([0, 1]), ["left", "right"])
-    plain = colour_map.picture(index, layers)
-    several = colour_map.picture(index, layers._replace(actions=np.array([0, SEVERAL])))
+    plain = heat_maps.picture(index, layers)
+    several = heat_maps.picture(index, layers._replace(actions=np.array([0, SEVERAL])))
     assert has(plain, EITHER) == 0
     assert has(several, EITHER) > 200 * 100
     key = plain[MARGIN + 100 :]
-    for colour in (colour_map.ACTIONS[0], colour_map.ACTIONS[1], VALUES[0], VALUES[-1], OUTLINE):
+    for colour in (heat_maps.ACTIONS[0], heat_maps.ACTIONS[1], VALUES[0], VALUES[-1], OUTLINE):
         assert has(key, colour) > 10
-    assert (colour_map.picture(index, layers._replace(title="number")) != plain).any()
+    assert (heat_maps.picture(index, layers._replace(title="number")) != plain).any()
 
 
 # Files.

@@ -14,21 +14,21 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import rlkit
-from rlkit.agent import Clock, History, Transition
 from rlkit.agents import agent_class
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import DRQN
-from rlkit.checkpoint import Checkpointer
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
+from rlkit.agents.dqn.recurrent import DRQN
+from rlkit.api import session, training
 from rlkit.errors import UserError
-from rlkit.evaluation import RecurrentPolicy, begin, evaluate
-from rlkit.experiments import training
-from rlkit.recurrent import RecurrentActor, RecurrentAgent
-from rlkit.recurrent_loop import RecurrentLoop
-from rlkit.rendering import record
-from rlkit.replay import Replay
-from rlkit.sequences import SequenceReplay
-from rlkit.vector import Environments, OneEnv, Step
+from rlkit.interaction.evaluation import RecurrentPolicy, begin, evaluate
+from rlkit.interaction.vector import Environments, OneEnv, Step
+from rlkit.learning.agent import Clock, History, Transition
+from rlkit.loops.acting import RecurrentActor, RecurrentAgent
+from rlkit.loops.off_policy import RecurrentLoop
+from rlkit.pictures.rollouts import record
+from rlkit.replay.sequences import SequenceReplay
+from rlkit.replay.uniform import Replay
+from rlkit.runs.checkpoint import Checkpointer
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 ZERO = Clock(tf.constant(0, tf.int64), tf.constant(0, tf.int64))
@@ -454,7 +454,7 @@ def make_loop(path: Path, mode: AutoresetMode = AutoresetMode.DISABLED, **fields
     config = DQNConfig(**{"env": "toy", **QUICK, "num_envs": 3, "threads": 0, **fields})
     envs = Environments(SyncVectorEnv([make] * 3, autoreset_mode=mode), config.seed)
     agent = agent_class("dqn")(config, envs.observation_space, envs.action_space)
-    replay = training.make_replay(config, envs.observation_space)
+    replay = session.make_replay(config, envs.observation_space)
     return RecurrentLoop(
         cast("Any", agent), envs, replay, Checkpointer(path / "checkpoints", cast("DRQN", agent), replay)
     )
@@ -605,7 +605,7 @@ def test_fields_of_the_memory_are_nothing_to_a_feed_forward_network() -> None:
 
 def test_the_loop_of_a_memory_is_the_hosts() -> None:
     config = DQNConfig(env="CartPole-v1", network="lstm")
-    assert training.looping(config) == ("host", "as network is lstm")
+    assert session.looping(config) == ("host", "as network is lstm")
     with pytest.raises(UserError, match=r"^loop is compiled, but network is lstm: take host$"):
-        training.looping(config.replace(loop="compiled"))
-    assert training.looping(config.replace(network="mlp"))[0] == "compiled"
+        session.looping(config.replace(loop="compiled"))
+    assert session.looping(config.replace(network="mlp"))[0] == "compiled"

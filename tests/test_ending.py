@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rlkit.api import agent_run, training
+from rlkit.api.agent_run import Run
+from rlkit.api.ending import in_turn
 from rlkit.errors import FailedRunsError, UserError
-from rlkit.experiments import training
-from rlkit.experiments.ending import in_turn
-from rlkit.experiments.training import Run
-from rlkit.run import RunDirectory
-from rlkit.tabular_loop import TabularLoop
+from rlkit.loops.tabular import TabularLoop
+from rlkit.runs.run_directory import RunDirectory
 
 FIELDS: dict[str, Any] = {
     "steps": 400,
@@ -195,7 +195,7 @@ def test_an_interrupted_evaluation_says_that_the_run_is_done(
 def test_a_long_evaluation_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now, told = [0.0], list[str]()
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    watch = training.watching(100, told.append)
+    watch = agent_run.watching(100, told.append)
     for steps in range(1, 13):
         now[0] += 1.0
         watch(steps // 5, steps)

@@ -15,14 +15,14 @@ from gymnasium.envs.registration import EnvCreator
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit, TransformObservation, TransformReward
 
 import rlkit
-from rlkit import envs
-from rlkit.agents.planners import solve
+from rlkit.agents.planning.planners import solve
+from rlkit.api.regret import model_of
 from rlkit.cli import cli
-from rlkit.env_model import STEPS, NoModelError, compare
+from rlkit.envs import twins
 from rlkit.envs.finite import FiniteEnv
 from rlkit.errors import UserError
-from rlkit.experiments.regret import model_of
-from rlkit.mdp import FiniteMDP
+from rlkit.exact.env_model import STEPS, NoModelError, compare
+from rlkit.exact.mdp import FiniteMDP
 
 FrozenLakeEnv: Any = toy_text.FrozenLakeEnv  # which have no types
 TaxiEnv: Any = toy_text.TaxiEnv
@@ -304,7 +304,7 @@ def test_a_fickle_passenger_is_not_in_the_table() -> None:
     told = list[str]()
     assert model_of(gymnasium.make("Taxi-v4", fickle_passenger=True), 0.99, told.append) is None
     assert len(told) == 1
-    assert envs.twin("Taxi-v4", {"fickle_passenger": True}) is None
+    assert twins.twin("Taxi-v4", {"fickle_passenger": True}) is None
     still = gymnasium.make("Taxi-v4", fickle_passenger=True, fickle_probability=0.0)
     assert model_of(still, 0.99, told.append) is not None
 

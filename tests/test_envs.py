@@ -15,7 +15,7 @@ import pytest
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import DependencyNotInstalled, DeprecatedEnv
 
-from rlkit import envs
+from rlkit.envs import lookup
 from rlkit.errors import UserError, install
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -59,9 +59,9 @@ def needs(env: str) -> None:
 @pytest.mark.parametrize("env", ARGUMENTS)
 def test_an_env_is_found_with_its_arguments_and_made_with_them(env: str) -> None:
     needs(env)
-    spec = envs.find(env)
+    spec = lookup.find(env)
     assert spec.id == env
-    found = envs.arguments(env)
+    found = lookup.arguments(env)
     assert found == ARGUMENTS[env]
     constructor = inspect.signature(load_env_creator(str(spec.entry_point))).parameters
     assert {name: constructor[name].default for name in found} == {**found, **_overridden(env, constructor)}
@@ -74,18 +74,18 @@ def _overridden(env: str, constructor: Any) -> dict[str, Any]:
 
 
 def test_what_the_registration_sets_goes_before_the_constructors_default() -> None:
-    assert envs.arguments("FrozenLake8x8-v1") == {**ARGUMENTS["FrozenLake-v1"], "map_name": "8x8"}
+    assert lookup.arguments("FrozenLake8x8-v1") == {**ARGUMENTS["FrozenLake-v1"], "map_name": "8x8"}
 
 
 def test_arguments_without_a_default_or_for_rendering_are_left_out() -> None:
     def make(size: int, render_mode: str | None = None, speed: float = 1.0, **rest: object) -> None: ...
 
     gymnasium.register("test/Made-v0", entry_point=make, kwargs={"speed": 2.0, "size": 3})  # type: ignore[arg-type]
-    assert envs.arguments("test/Made-v0") == {"speed": 2.0}
+    assert lookup.arguments("test/Made-v0") == {"speed": 2.0}
 
 
 def test_names_are_the_newest_versions_in_order() -> None:
-    names = envs.names()
+    names = lookup.names()
     assert names == sorted(names, key=str.casefold)
     assert set(names) >= ARGUMENTS.keys()
     assert {"CartPole-v0", "Ant-v4", "Ant-v2"} & set(names) == set()
@@ -95,13 +95,13 @@ def test_names_are_the_newest_versions_in_order() -> None:
     # Versions count as numbers, and a namespace's env is another one.
     for name in ("test/New-v10", "test/New-v9", "other/New-v1"):
         gymnasium.register(name, entry_point="module:Env")
-    assert set(envs.names()) - set(names) == {"test/New-v10", "other/New-v1"}
+    assert set(lookup.names()) - set(names) == {"test/New-v10", "other/New-v1"}
 
 
 def test_every_name_can_be_found_or_says_what_is_missing() -> None:
-    for name in envs.names():
+    for name in lookup.names():
         try:
-            told = envs.find(name).id
+            told = lookup.find(name).id
         except UserError as error:
             told = str(error)
         assert told == name or told.startswith(f"env '{name}' needs a package: ")
@@ -113,16 +113,16 @@ def test_an_id_may_begin_with_the_module_that_registers_it(tmp_path: Path, monke
     (tmp_path / "own_envs_of_test.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     assert "Own-v0" not in gymnasium.registry
-    assert envs.find("own_envs_of_test:Own-v0").id == "Own-v0"
-    assert envs.arguments("own_envs_of_test:Own-v0") == {"size": 4}
-    assert envs.find("gymnasium.envs:CartPole-v1").id == "CartPole-v1"
+    assert lookup.find("own_envs_of_test:Own-v0").id == "Own-v0"
+    assert lookup.arguments("own_envs_of_test:Own-v0") == {"size": 4}
+    assert lookup.find("gymnasium.envs:CartPole-v1").id == "CartPole-v1"
     del sys.modules["own_envs_of_test"]
 
 
 @pytest.mark.parametrize("module", ["module_that_is_missing", "missing.below", "", ".relative", "a:b", "not a name"])
 def test_a_module_that_cannot_be_imported_is_refused(module: str) -> None:
     with pytest.raises(UserError, match=rf"^env '{module}:Own-v0': the module '{module}' cannot be imported \(.+\)$"):
-        envs.find(f"{module}:Own-v0")
+        lookup.find(f"{module}:Own-v0")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_module_that_cannot_be_imported_is_refused(module: str) -> None:
     ],
 )
 def test_an_unknown_env_is_answered_with_the_nearest(env: str, told: str) -> None:
-    for look in (envs.find, envs.arguments):
+    for look in (lookup.find, lookup.arguments):
         with pytest.raises(UserError) as refused:
             look(env)
         assert str(refused.value).startswith(told)
@@ -172,5 +172,5 @@ def test_an_env_that_cannot_be_loaded_says_why(error: Exception, told: str, monk
     monkeypatch.setitem(sys.modules, "old_envs_of_test", module)
     gymnasium.register("test/Old-v0", entry_point="old_envs_of_test:Old")
     with pytest.raises(UserError) as refused:
-        envs.find("test/Old-v0")
+        lookup.find("test/Old-v0")
     assert str(refused.value) == told

@@ -16,9 +16,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from rlkit.errors import UserError
-from rlkit.evaluation import LONGEST, Evaluation, evaluate, observed
+from rlkit.interaction.evaluation import LONGEST, Evaluation, evaluate
+from rlkit.interaction.vector import OneEnv, make_vector
 from rlkit.seeding import evaluation_seed
-from rlkit.vector import OneEnv, make_vector
+from rlkit.spaces import observed
 
 
 class Lottery(gymnasium.Env[np.ndarray, np.int64]):

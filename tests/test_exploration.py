@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlkit.exploration import below, draws, epsilon_greedy, fraction, greedy
+from rlkit.learning.exploration import epsilon_greedy, greedy
+from rlkit.random_bits import below, draws, fraction
 from rlkit.seeding import Purpose
 
 ChiSquare = Callable[[np.ndarray, np.ndarray], float]

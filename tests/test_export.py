@@ -18,16 +18,17 @@ import pytest
 import tensorflow as tf
 
 import rlkit
-from rlkit.agents.q_agent import QAgent
+from rlkit.api import export_reference, exporting, fitting, runs
+from rlkit.api.agent_run import Run
+from rlkit.api.exporting import export_run
+from rlkit.api.policy_models import of_network
 from rlkit.errors import UserError
-from rlkit.experiments import exporting, fitting, runs, subjects
-from rlkit.experiments.exporting import export_run
-from rlkit.experiments.training import Run
 from rlkit.export import FORMATS, checking, keras_files, module, savedmodel, tfjs, tflite
 from rlkit.export.checking import Agreement, compare
-from rlkit.export.portable import Portable, Settings, of_network
+from rlkit.export.litert import LiteRT
+from rlkit.export.portable import Portable, Settings
 from rlkit.files import cache
-from rlkit.litert import LiteRT
+from rlkit.learning.q_agent import QAgent
 
 Command = Callable[..., Any]
 ROWS = 300
@@ -78,21 +79,21 @@ KINDS = ("dqn", "dueling", "c51", "qr", "iqn", "pqn", "memory", "images", "table
 NOT_H5 = {"dueling": "Mean", "c51": "Sum", "iqn": "GetItem", "memory": "Split", "lstm": "Cast"}
 """What an .h5 cannot hold, and the operation that is to blame."""
 
-_subjects: dict[Path, subjects.Subject] = {}
+_subjects: dict[Path, export_reference.Subject] = {}
 
 
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The live model's side of the comparison is made once a run, not once an export."""
-    make = subjects.subject
+    make = export_reference.subject
 
-    def once(run: Any, checkpoint: str, say: Any) -> subjects.Subject:
+    def once(run: Any, checkpoint: str, say: Any) -> export_reference.Subject:
         if run.path not in _subjects:
             _subjects[run.path] = make(run, checkpoint, say)
         return _subjects[run.path]
 
     monkeypatch.setattr(exporting, "subject", once)
-    monkeypatch.setattr(subjects, "INPUTS", ROWS)
+    monkeypatch.setattr(export_reference, "INPUTS", ROWS)
 
 
 def network(path: Path) -> keras.Model:
@@ -237,11 +238,11 @@ def test_actions_count_from_the_spaces_first_and_ties_take_the_lowest() -> None:
 
 
 def test_classes_and_numbers_come_in_the_users_terms(made: dict[str, Path], tmp_path: Path) -> None:
-    subject = subjects.subject(runs.load(made["mlp"]), "best", print)
+    subject = export_reference.subject(runs.load(made["mlp"]), "best", print)
     assert subject.inputs["inputs"].dtype == np.uint8
     assert subject.inputs["inputs"].max() == 255
     np.testing.assert_allclose(subject.expected["predictions"].sum(axis=1), 1, atol=1e-5)
-    linear = subjects.subject(runs.load(made["linear"]), "best", print)
+    linear = export_reference.subject(runs.load(made["linear"]), "best", print)
     with (made["linear"].parents[2] / "prices.csv").open() as file:
         prices = [float(row["price"]) for row in csv.DictReader(file)]
     low, high = min(prices), max(prices)  # predictions are in the prices' unit, not of deviation 1
@@ -263,7 +264,7 @@ def test_saved_models_classify_and_regress_examples(made: dict[str, Path], tmp_p
         return bytes(tf.train.Example(features=features).SerializeToString())
 
     for kind, name in (("mlp", "classify"), ("linear", "regress")):
-        subject = subjects.subject(runs.load(made[kind]), "best", print)
+        subject = export_reference.subject(runs.load(made[kind]), "best", print)
         folder = export_run(made[kind], "savedmodel", out=tmp_path / kind).path / str(subject.step)
         examples = tf.constant([example(row) for row in subject.inputs["inputs"][:5]])
         found = tf.saved_model.load(str(folder)).signatures[name](inputs=examples)

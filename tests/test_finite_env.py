@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlkit import envs
-from rlkit.agents import planners
+from rlkit.agents.planning import planners
+from rlkit.envs import lookup
 from rlkit.envs.finite import FiniteEnv, SavedFiniteEnv
 from rlkit.envs.garnet import GarnetEnv, garnet
 from rlkit.errors import UserError
-from rlkit.mdp import FiniteMDP
+from rlkit.exact.mdp import FiniteMDP
 
 Env = gymnasium.Env[Any, Any]
 
@@ -212,7 +213,7 @@ def test_a_saved_model_is_an_env(tmp_path: Path) -> None:
     model = FiniteMDP.from_env(env, gamma=0.9)
     assert model.start.tolist() == [0.5, 0.5, 0]
     assert planners.solve(model).values == pytest.approx(planners.solve(small(gamma=0.9)).values)
-    assert envs.arguments("rlkit/FiniteMDP-v0") == {"path": None}
+    assert lookup.arguments("rlkit/FiniteMDP-v0") == {"path": None}
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -309,7 +310,7 @@ def test_a_garnet_env_ends_by_its_time_limit_only() -> None:
     inner = env.unwrapped
     assert isinstance(inner, GarnetEnv)
     assert (inner.model.indices == garnet(10, 4, 5, 3).indices).all()
-    assert envs.arguments("rlkit/Garnet-v0") == {"states": 100, "actions": 4, "branching": 5, "garnet_seed": 0}
+    assert lookup.arguments("rlkit/Garnet-v0") == {"states": 100, "actions": 4, "branching": 5, "garnet_seed": 0}
 
 
 # Every env of rlkit's own that has a finite model.
@@ -332,7 +333,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Env]:
 
 def test_every_env_is_in_the_registry() -> None:
     assert envs.OWN.keys() == {name for name in gymnasium.registry if name.startswith(("rlkit/", "MinAtar/"))}
-    assert {name for name in envs.OWN if not name.startswith("MinAtar/")} <= set(envs.names())
+    assert {name for name in envs.OWN if not name.startswith("MinAtar/")} <= set(lookup.names())
     assert VARIANTS.keys() <= envs.OWN.keys()
 
 

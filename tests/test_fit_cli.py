@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlkit.experiments import fitting
+from rlkit.api import fitting
 
 Command = Callable[..., Any]
 

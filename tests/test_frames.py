@@ -9,8 +9,8 @@ import pytest
 from gymnasium import spaces
 
 from rlkit.errors import UserError
-from rlkit.frames import FrameReplay
-from rlkit.vector import Step
+from rlkit.interaction.vector import Step
+from rlkit.replay.frames import FrameReplay
 
 GAMMA = 0.9
 FRAMES = 4

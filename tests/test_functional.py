@@ -22,13 +22,14 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from scipy import stats
 
-from rlkit import envs, functional
-from rlkit.envs.functional_mdp import FunctionalMDP, FunctionalMDPState
+from rlkit.envs import lookup, twins
+from rlkit.envs.functional.finite_mdp import FunctionalMDP, FunctionalMDPState
 from rlkit.errors import UserError
-from rlkit.functional import FunctionalEnv, FunctionalVectorEnv
-from rlkit.mdp import FiniteMDP
-from rlkit.simulation import simulator
-from rlkit.vector import Environments
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.sampling import simulator
+from rlkit.interaction import functional
+from rlkit.interaction.functional import FunctionalEnv, FunctionalVectorEnv
+from rlkit.interaction.vector import Environments
 
 DYNAMICS = {  # states to try lie between plus and minus the first; a step's numbers may differ by the second
     "CartPole-v1": ((2.4, 3.0, 0.21, 3.0), (1e-6, 1e-6, 1e-6, 2e-6)),
@@ -51,7 +52,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def made(name: str, **arguments: Any) -> FunctionalEnv:
-    env = envs.twin(name, {**ARGUMENTS.get(name, {}), **arguments})
+    env = twins.twin(name, {**ARGUMENTS.get(name, {}), **arguments})
     assert env is not None
     return env
 
@@ -61,8 +62,8 @@ def bits(shape: tuple[int, int], seed: int = 0) -> tf.Tensor:
 
 
 def test_every_twin_is_known_here() -> None:
-    assert set(envs.TWINS) == set(DYNAMICS)
-    assert set(envs.MODELS) == {*FINITE, "rlkit/FiniteMDP-v0"}
+    assert set(twins.TWINS) == set(DYNAMICS)
+    assert set(twins.MODELS) == {*FINITE, "rlkit/FiniteMDP-v0"}
 
 
 @pytest.mark.parametrize("name", [*DYNAMICS, *FINITE])
@@ -288,16 +289,16 @@ def test_random_episodes_are_distributed_as_gymnasiums(name: str, arguments: dic
 def of_width(outcomes: int, path: Path) -> FunctionalEnv | None:
     dense = np.full((outcomes, 1, outcomes), 1 / outcomes)
     FiniteMDP.from_dense(dense, np.ones((outcomes, 1)), gamma=0.5).save(path)
-    return envs.twin("rlkit/FiniteMDP-v0", {"path": str(path)})
+    return twins.twin("rlkit/FiniteMDP-v0", {"path": str(path)})
 
 
 def test_a_model_without_fitting_rows_is_no_twin(tmp_path: Path) -> None:
     dense = np.zeros((2, 2, 2))
     dense[:, :, 1] = 1.0
     FiniteMDP.from_dense(dense, np.ones((2, 2)), horizon=3).save(tmp_path / "a.npz")
-    assert envs.twin("rlkit/FiniteMDP-v0", {"path": str(tmp_path / "a.npz")}) is None
+    assert twins.twin("rlkit/FiniteMDP-v0", {"path": str(tmp_path / "a.npz")}) is None
     FiniteMDP.from_dense(dense, np.ones((2, 2)), gamma=0.5).save(tmp_path / "b.npz")
-    assert envs.twin("rlkit/FiniteMDP-v0", {"path": str(tmp_path / "b.npz")}) is not None
+    assert twins.twin("rlkit/FiniteMDP-v0", {"path": str(tmp_path / "b.npz")}) is not None
     assert of_width(64, tmp_path / "c.npz") is not None
     assert of_width(65, tmp_path / "d.npz") is None
 
@@ -320,25 +321,25 @@ def test_a_model_without_fitting_rows_is_no_twin(tmp_path: Path) -> None:
     ],
 )
 def test_the_registry_knows_which_arguments_a_twin_takes(name: str, arguments: dict[str, Any], there: bool) -> None:
-    assert (envs.twin(name, arguments) is not None) == there
-    assert envs.has_twin(name, arguments) == there
+    assert (twins.twin(name, arguments) is not None) == there
+    assert twins.has_twin(name, arguments) == there
 
 
 def test_an_id_that_was_registered_anew_has_no_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(gymnasium.registry, "CartPole-v1", EnvSpec("CartPole-v1", entry_point="mine:CartPole"))
-    assert envs.twin("CartPole-v1", {}) is None
-    assert not envs.has_twin("CartPole-v1", {})
+    assert twins.twin("CartPole-v1", {}) is None
+    assert not twins.has_twin("CartPole-v1", {})
 
 
 def test_a_module_that_is_not_there_is_a_users_mistake() -> None:
-    for ask in (envs.twin, envs.has_twin):
+    for ask in (twins.twin, twins.has_twin):
         with pytest.raises(UserError, match="'nowhere' cannot be imported"):
             ask("nowhere:CartPole-v1", {})
 
 
 def test_the_question_for_a_twin_loads_no_tensorflow() -> None:
-    code = "import sys; from rlkit import envs; "
-    code += "print([envs.has_twin(e, {}) for e in ('CartPole-v1', 'Ant-v5')], 'tensorflow' in sys.modules)"
+    code = "import sys; from rlkit.envs import twins; "
+    code += "print([twins.has_twin(e, {}) for e in ('CartPole-v1', 'Ant-v5')], 'tensorflow' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[True, False] False\n"
 
@@ -535,7 +536,7 @@ def test_the_pages_own_env_is_an_env_a_vector_env_and_a_twin(
 ) -> None:
     example()
     monkeypatch.delitem(sys.modules, "corridor", raising=False)
-    assert envs.has_twin("corridor:Corridor-v0", {"cells": 5}), "the module is imported"
+    assert twins.has_twin("corridor:Corridor-v0", {"cells": 5}), "the module is imported"
     try:
         env = gymnasium.make("Corridor-v0", cells=5)
         check_env(env.unwrapped)
@@ -550,10 +551,10 @@ def test_the_pages_own_env_is_an_env_a_vector_env_and_a_twin(
         lefts = [vector.step(np.zeros(3, np.int64))[3] for _ in range(100)]  # never arrives
         np.testing.assert_array_equal(np.flatnonzero(np.all(lefts, axis=1)), [99])
         assert not np.any(lefts[:99])
-        assert envs.twin("corridor:Corridor-v0", {"walls": 5}) is None
-        assert envs.arguments("Corridor-v0") == {"cells": 8}
+        assert twins.twin("corridor:Corridor-v0", {"walls": 5}) is None
+        assert lookup.arguments("Corridor-v0") == {"cells": 8}
     finally:
-        del gymnasium.registry["Corridor-v0"], envs._MAKERS["Corridor-v0"]
+        del gymnasium.registry["Corridor-v0"], lookup.MAKERS["Corridor-v0"]
 
 
 def test_the_pages_command_trains_in_the_compiled_loop(example: Callable[[], Path]) -> None:

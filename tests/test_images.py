@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from rlkit.data.image_folders import ENDINGS, ImageFolder, broken, decode, described, image_folder, usable
 from rlkit.errors import UserError
-from rlkit.images import ENDINGS, ImageFolder, broken, decode, described, image_folder, usable
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)  # [h, w, c]
 SMOOTH = np.linspace(0, 255, 12 * 10 * 3).reshape(12, 10, 3).astype(np.uint8)

@@ -50,16 +50,17 @@ def expected() -> Counter[str]:
     """Each file that an installed rlkit has, by its path, once."""
     paths = ["rlkit/py.typed"]
     paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit").glob("*.py")]
-    for package in ("cli", "export", "serving"):
-        paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit" / package).rglob("*.py")]
+    for package in sorted({path.parent for path in (ROOT / "rlkit").glob("*/__init__.py")}):
+        if package.name not in ROOMS:
+            paths += [f"{path.relative_to(ROOT)}" for path in package.rglob("*.py")]
     paths += [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit" / "export").glob("*.mjs")]
     for room in ROOMS:
         paths += [f"rlkit/{path.relative_to(ROOT)}" for path in (ROOT / room).rglob("*.py")]
-    for folder, kind in (("experiments/studies", "*.mjs"), ("experiments/web", "**/*")):
-        files = [f"rlkit/{path.relative_to(ROOT)}" for path in (ROOT / folder).glob(kind) if path.is_file()]
+    for folder, kind in (("experiments/studies", "*.mjs"), ("rlkit/web/page", "**/*")):
+        files = [path.relative_to(ROOT) for path in (ROOT / folder).glob(kind) if path.is_file()]
         assert files
-        paths += files
-    presets = [f"rlkit/{path.relative_to(ROOT)}" for path in (ROOT / "experiments/presets").rglob("*.toml")]
+        paths += [f"{file}" if file.parts[0] == "rlkit" else f"rlkit/{file}" for file in files]
+    presets = [f"{path.relative_to(ROOT)}" for path in (ROOT / "rlkit/api/presets").rglob("*.toml")]
     assert presets
     return Counter(paths + presets)
 

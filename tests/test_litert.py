@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rlkit.api import agent_run, training
+from rlkit.api.playing import play
+from rlkit.api.policy_models import write_tflite
 from rlkit.errors import UserError
-from rlkit.experiments import training
-from rlkit.experiments.exporting import write_tflite
-from rlkit.experiments.playing import play
-from rlkit.litert import LiteRT, LiteRTPolicy
+from rlkit.export.litert import LiteRT, LiteRTPolicy
 
 Command = Callable[..., Any]
 TINY: dict[str, Any] = {
@@ -28,12 +28,12 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> agent_run.Run:
     return training.train("dqn", "CartPole-v1", run_dir=tmp_path_factory.mktemp("runs"), **TINY)
 
 
 @pytest.fixture(scope="module")
-def file(run: training.Run) -> Path:
+def file(run: agent_run.Run) -> Path:
     path = run.path / "policy.tflite"
     write_tflite(run, path)
     return path
@@ -82,7 +82,7 @@ def test_a_recurrent_agents_file_plays_as_the_agent(tmp_path: Path) -> None:
     assert found.returns == expected.returns
 
 
-def test_the_runtime_changes_no_action(run: training.Run) -> None:
+def test_the_runtime_changes_no_action(run: agent_run.Run) -> None:
     by_tensorflow, by_litert = (run.evaluate(30, 1, runtime=runtime) for runtime in ("tensorflow", "litert"))
     assert by_tensorflow.to_dict() == by_litert.to_dict()
     observations = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
@@ -90,7 +90,7 @@ def test_the_runtime_changes_no_action(run: training.Run) -> None:
     np.testing.assert_array_equal(policies[0](observations), policies[1](observations))
 
 
-def test_play_needs_no_tensorflow(run: training.Run, file: Path) -> None:
+def test_play_needs_no_tensorflow(run: agent_run.Run, file: Path) -> None:
     code = (
         "import sys\n"
         "sys.modules['tensorflow'] = sys.modules['keras'] = None\n"  # importing them raises
@@ -118,7 +118,7 @@ def test_play_prints_and_films(rl: Command, file: Path) -> None:
     assert Path("first.gif").read_bytes()[:3] == b"GIF"
 
 
-def test_evaluate_and_render_take_the_runtime(rl: Command, run: training.Run) -> None:
+def test_evaluate_and_render_take_the_runtime(rl: Command, run: agent_run.Run) -> None:
     found = [
         json.loads(rl("evaluate", run.path, "--episodes", 10, "--runtime", runtime, "--json").out)
         for runtime in ("tensorflow", "litert")

@@ -15,16 +15,16 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.checkpoint import Checkpointer
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
 from rlkit.errors import UserError
-from rlkit.evaluation import Evaluation
-from rlkit.loop import HostLoop
-from rlkit.metrics import Row
-from rlkit.replay import Replay
+from rlkit.interaction.evaluation import Evaluation
+from rlkit.interaction.vector import Environments, OneEnv
+from rlkit.loops.off_policy import HostLoop
+from rlkit.replay.uniform import Replay
+from rlkit.runs.checkpoint import Checkpointer
+from rlkit.runs.observers import Row
 from rlkit.seeding import CONFIRMATION
-from rlkit.vector import Environments, OneEnv
 
 
 class Corridor(gymnasium.Env[np.int64, Any]):

@@ -12,10 +12,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from rlkit import envs
+from rlkit.envs import lookup, twins
 from rlkit.envs.masked import Masked
 from rlkit.errors import UserError
-from rlkit.vector import Environments, make_vector
+from rlkit.interaction.vector import Environments, make_vector
 
 ENV = "rlkit/MaskedCartPole-v0"
 
@@ -47,11 +47,11 @@ def test_it_is_cartpole_without_its_velocities() -> None:
 
 
 def test_its_registration_is_cartpoles() -> None:
-    ours, theirs = envs.find(ENV), envs.find("CartPole-v1")
+    ours, theirs = lookup.find(ENV), lookup.find("CartPole-v1")
     assert (ours.max_episode_steps, ours.reward_threshold) == (theirs.max_episode_steps, theirs.reward_threshold)
-    assert envs.arguments(ENV) == envs.arguments("CartPole-v1")
-    assert ENV in envs.names()
-    assert envs.twin(ENV, {}) is None
+    assert lookup.arguments(ENV) == lookup.arguments("CartPole-v1")
+    assert ENV in lookup.names()
+    assert twins.twin(ENV, {}) is None
 
 
 def test_an_episode_is_truncated_after_500_steps() -> None:

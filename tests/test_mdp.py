@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from rlkit.errors import UserError
-from rlkit.mdp import FiniteMDP
+from rlkit.exact.mdp import FiniteMDP
 
 # From state 0, action 0 stays or moves on evenly, action 1 moves on for sure; state 1 is the end.
 P = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])

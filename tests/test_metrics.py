@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rlkit.digests import Manifest, rows_in
 from rlkit.errors import UserError
-from rlkit.experiments.training import Forecast, time_text
-from rlkit.metrics import METRICS, CsvFile, CsvObserver, ProgressObserver, TensorBoardObserver, number
+from rlkit.reporting import time_text
+from rlkit.runs.digests import Manifest, rows_in
+from rlkit.runs.observers import METRICS, CsvFile, CsvObserver, Forecast, ProgressObserver, TensorBoardObserver, number
 
 HEADER = "step,episode,episode_return,episode_length,loss,td_error,q,gradient_norm,updates,epsilon,learning_rate\n"
 
@@ -224,7 +224,7 @@ def test_steps_that_a_resumed_run_writes_again_are_there_once(tmp_path: Path) ->
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("rlkit.metrics.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("rlkit.runs.observers.time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture

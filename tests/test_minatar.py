@@ -16,16 +16,17 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import rlkit
-from rlkit import envs
-from rlkit.acting import numpy_forward
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
+from rlkit.api import presets
+from rlkit.envs import lookup, twins
 from rlkit.errors import UserError
-from rlkit.experiments import presets
-from rlkit.networks import minatar_cnn, observation_dtype, q_network
-from rlkit.rendering import record
-from rlkit.replay import Replay
-from rlkit.vector import Environments, make_vector
+from rlkit.interaction.vector import Environments, make_vector
+from rlkit.loops.acting import numpy_forward
+from rlkit.networks.q_networks import minatar_cnn, q_network
+from rlkit.pictures.rollouts import record
+from rlkit.replay.uniform import Replay
+from rlkit.spaces import observation_dtype
 
 GAMES = {"Asterix": (4, 5), "Breakout": (4, 3), "Freeway": (7, 3), "Seaquest": (10, 6), "SpaceInvaders": (6, 4)}
 """Channels of an observation, and how many actions the game knows."""
@@ -66,13 +67,13 @@ class TestEnvs:
             assert env.action_space == spaces.Discrete(actions)
             assert env.spec is not None
             assert env.spec.max_episode_steps is None
-        assert f"MinAtar/{game}-v1" in envs.names()
-        assert envs.twin(f"MinAtar/{game}-v1", {}) is None
+        assert f"MinAtar/{game}-v1" in lookup.names()
+        assert twins.twin(f"MinAtar/{game}-v1", {}) is None
 
     def test_arguments(self) -> None:
         expected = {"use_minimal_action_set": True, "sticky_action_prob": 0.1, "difficulty_ramping": True}
-        assert envs.arguments("MinAtar/Asterix-v1") == expected
-        assert envs.arguments("MinAtar/Asterix-v0") == {**expected, "use_minimal_action_set": False}
+        assert lookup.arguments("MinAtar/Asterix-v1") == expected
+        assert lookup.arguments("MinAtar/Asterix-v0") == {**expected, "use_minimal_action_set": False}
 
     @pytest.mark.parametrize("game", GAMES)
     def test_gymnasiums_checks_and_pickle(self, game: str) -> None:
@@ -206,9 +207,9 @@ class TestEnvs:
 def test_without_the_package_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "minatar", None)
     monkeypatch.delitem(sys.modules, "rlkit.envs.minatar", raising=False)
-    assert "MinAtar/Breakout-v1" in envs.names()
+    assert "MinAtar/Breakout-v1" in lookup.names()
     with pytest.raises(UserError, match=r"^env 'MinAtar/Breakout-v1' needs a package: .*\[minatar\]'") as refused:
-        envs.find("MinAtar/Breakout-v1")
+        lookup.find("MinAtar/Breakout-v1")
     assert "\n" not in str(refused.value)
 
 

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import pytest
 
-from rlkit import models
 from rlkit.custom import Linear
 from rlkit.errors import UserError
-from rlkit.facts import Facts
-from rlkit.fit_config import MODELS, CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, MobileNetConfig
+from rlkit.supervised import models
+from rlkit.supervised.config import MODELS, CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, MobileNetConfig
+from rlkit.supervised.description import Facts
 
 DIGITS = Facts(kind="classes", shape=(8, 8, 1), classes=tuple("0123456789"), train=100, held_out=10)
 TABLE = Facts(kind="numbers", shape=(3,), train=100, held_out=10)

@@ -13,13 +13,14 @@ import pytest
 from gymnasium import spaces
 
 import rlkit
-from rlkit.acting import numpy_forward
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import make
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
+from rlkit.agents.dqn.recurrent import make
+from rlkit.api import presets
 from rlkit.errors import UserError
-from rlkit.experiments import presets
-from rlkit.networks import fitting_network, nature_cnn, observation_dtype
+from rlkit.loops.acting import numpy_forward
+from rlkit.networks.q_networks import fitting_network, nature_cnn
+from rlkit.spaces import observation_dtype
 
 
 def pixels(*shape: int) -> spaces.Box:
@@ -248,7 +249,7 @@ def test_a_dqn_takes_convolutions_for_pictures_by_itself(space: Any, network: st
 
 
 def test_a_run_on_pictures_says_its_network_and_keeps_it(tmp_path: Path) -> None:
-    from rlkit.experiments import training
+    from rlkit.api import training
 
     said: list[str] = []
     fields: dict[str, Any] = {"preset": "none", "steps": 4, "learning_starts": 100, "eval_interval": 0, "hidden": (8,)}

@@ -15,8 +15,10 @@ import tensorflow as tf
 from gymnasium import spaces
 
 from rlkit.errors import UserError
-from rlkit.export.portable import plain
-from rlkit.networks import PatchConv2D, minatar_cnn, narrow_product, nature_cnn, observation_dtype, q_network
+from rlkit.networks.layers import PatchConv2D, narrow_product
+from rlkit.networks.plain import plain
+from rlkit.networks.q_networks import minatar_cnn, nature_cnn, q_network
+from rlkit.spaces import observation_dtype
 
 BOXES: dict[str, spaces.Box] = {
     "float32": spaces.Box(-1, 1, (4,), np.float32),

@@ -16,19 +16,19 @@ from gymnasium import spaces
 from scipy import stats
 
 import rlkit
-from rlkit.agent import Clock, Transition
-from rlkit.agents.dqn import DQN
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import make
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.dqn import DQN
+from rlkit.agents.dqn.recurrent import make
+from rlkit.api import training
 from rlkit.envs.finite import FiniteEnv
 from rlkit.errors import UserError
-from rlkit.experiments import training
-from rlkit.exploration import draws, normal
-from rlkit.loop import Program
-from rlkit.mdp import FiniteMDP
-from rlkit.networks import nature_cnn, q_network
-from rlkit.noise import FactorisedNoise
-from rlkit.replay import Replay
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.learning.agent import Clock, Transition
+from rlkit.learning.noise import FactorisedNoise
+from rlkit.loops.off_policy import HostProgram
+from rlkit.networks.q_networks import nature_cnn, q_network
+from rlkit.random_bits import draws, normal
+from rlkit.replay.uniform import Replay
 from rlkit.seeding import Purpose
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
@@ -221,7 +221,7 @@ def test_a_noisy_policy_is_not_computed_in_numpy() -> None:
     for noisy in (False, True):
         agent = agent_of(noisy=noisy, batch_size=4, buffer_size=10)
         assert agent.noisy is noisy
-        program = Program(agent, BOX, Replay(10, 1, BOX, 1, 0.99))
+        program = HostProgram(agent, BOX, Replay(10, 1, BOX, 1, 0.99))
         assert (program._actor is None) is noisy
 
 

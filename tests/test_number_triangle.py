@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rlkit import envs
-from rlkit.agents import planners
+from rlkit.agents.planning import planners
+from rlkit.envs import lookup
 from rlkit.envs.number_triangle import MOST_ROWS, NumberTriangleEnv, Triangle, as_text, state
 from rlkit.errors import UserError
-from rlkit.vector import make_vector
+from rlkit.interaction.vector import make_vector
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -560,7 +560,7 @@ ORDERS = {
     "rlkit first": "import rlkit, gymnasium",
     "gymnasium first": "import gymnasium, rlkit",
     "a part of rlkit first": "import rlkit.errors\nimport gymnasium",
-    "both twice": "import rlkit, gymnasium, rlkit.mdp\nimport importlib\nimportlib.reload(rlkit)",
+    "both twice": "import rlkit, gymnasium, rlkit.exact.mdp\nimport importlib\nimportlib.reload(rlkit)",
     "the envs twice": "import rlkit.envs, gymnasium, importlib\nimportlib.reload(rlkit.envs)",
 }
 
@@ -593,9 +593,9 @@ def test_importing_rlkit_alone_registers_nothing() -> None:
 def test_its_arguments_are_flags() -> None:
     taken = {"triangle": None, "rows": 15, "triangle_seed": 0, "slip": 0.0}
     for name in ("rlkit/NumberTriangle-v0", "rlkit:rlkit/NumberTriangle-v0"):
-        assert envs.find(name).id == "rlkit/NumberTriangle-v0"
-        assert envs.arguments(name) == taken
-    assert "rlkit/NumberTriangle-v0" in envs.names()
+        assert lookup.find(name).id == "rlkit/NumberTriangle-v0"
+        assert lookup.arguments(name) == taken
+    assert "rlkit/NumberTriangle-v0" in lookup.names()
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from rlkit import bellman, certificate, cycles, linear
-from rlkit.agents import planners
-from rlkit.agents.planners import PLANNERS, solve
-from rlkit.agents.planning import Goal
+from rlkit.agents.planning import planners
+from rlkit.agents.planning.goal import Goal
+from rlkit.agents.planning.planners import PLANNERS, solve
 from rlkit.errors import UserError
-from rlkit.mdp import FiniteMDP
-from rlkit.solution import NotConvergedError
+from rlkit.exact import backups, bounds, end_components, policy_evaluation
+from rlkit.exact import rows as exact_rows
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.solution import NotConvergedError
 
 CYCLIC = [name for name in PLANNERS if name != "backward-induction"]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -151,8 +152,8 @@ def test_the_bound_holds_for_any_values(states: int, actions: int, seed: int, sw
     truth = every_policy(arrays["transitions"], arrays["rewards"], arrays["terminal"], 0.8)
     v = np.where(mdp.terminal, 0.0, rng.normal(size=states) * 10)
     for _ in range(sweeps):
-        v = bellman.back_up(mdp, v).new
-    found = certificate.discounted(mdp, bellman.back_up(mdp, v))
+        v = backups.back_up(mdp, v).new
+    found = bounds.discounted(mdp, backups.back_up(mdp, v))
     assert np.abs(found.values - truth).max() <= found.bound * (1 + 1e-9)
 
 
@@ -167,8 +168,8 @@ def test_the_undiscounted_bound_holds_for_any_values(states: int, actions: int, 
     truth = every_policy(arrays["transitions"], arrays["rewards"], arrays["terminal"], 1.0)
     v = np.where(mdp.terminal, 0.0, np.random.default_rng(seed).normal(size=states) * 3)
     for _ in range(sweeps):
-        v = bellman.back_up(mdp, v).new
-    found = certificate.undiscounted(mdp, v, 1e-9)
+        v = backups.back_up(mdp, v).new
+    found = bounds.undiscounted(mdp, v, 1e-9)
     assert np.abs(found.values - truth).max() <= found.bound * (1 + 1e-9)
 
 
@@ -321,7 +322,7 @@ def large(states: int, reach: int, seed: int, *, ends: bool) -> FiniteMDP:
 @pytest.mark.parametrize("reach", [3, 15_000])
 def test_large_models_local_or_not_are_solved_by_what_fits(reach: int, ends: bool) -> None:
     mdp = large(30_000, reach, 1, ends=ends)
-    assert mdp.nnz > bellman.SERIAL_BELOW
+    assert mdp.nnz > exact_rows.SERIAL_BELOW
     auto = solve(mdp)
     assert auto.solver == ("inexact-policy-iteration" if reach == 3 else "modified-policy-iteration")
     slow = solve(mdp, "value-iteration", method="jacobi", tolerance=1e-8)
@@ -342,7 +343,7 @@ def test_a_large_policy_is_evaluated_without_factors(monkeypatch: pytest.MonkeyP
     p = rng.random(states)
     p = np.stack([p, 1 - p], axis=1)
     mdp = FiniteMDP((np.arange(0, 2 * states + 1, 2), to, p.ravel()), np.ones((states, 1)), terminal=terminal)
-    monkeypatch.setattr(linear, "splu", None)
+    monkeypatch.setattr(policy_evaluation, "splu", None)
     values = mdp.policy_values(np.zeros(states, np.int64))
     assert np.abs(mdp.q_values(values)[:, 0] - values)[~terminal].max() <= 1e-11
 
@@ -378,7 +379,7 @@ def test_rows_of_every_width_are_summed_alike() -> None:
         mdp = FiniteMDP((indptr, to, share), rng.normal(size=(states, 3)), gamma=0.9, terminal=terminal)
         assert mdp.packed is not uneven or width == 2
         v = np.where(terminal, 0.0, rng.normal(size=states))
-        backup = bellman.back_up(mdp, v)
+        backup = backups.back_up(mdp, v)
         q = mdp.rewards + 0.9 * (mdp.transitions @ v).reshape(states, 3)
         q[terminal] = 0.0
         np.testing.assert_allclose(backup.new, q.max(axis=1), atol=1e-12)
@@ -456,13 +457,13 @@ def test_free_cycles_are_found_and_made_one() -> None:
     p = np.zeros((4, 2, 4))
     p[0, 0, 1] = p[1, 0, 0] = p[2, 0, 2] = p[0, 1, 2] = p[1, 1, 2] = p[2, 1, 3] = p[3, :, 3] = 1.0
     mdp = FiniteMDP.from_dense(p, [[0, -1], [0, -5], [0, 3], [0, 0]], terminal=[False, False, False, True])
-    usable, sets = cycles.free_rows(mdp)
+    usable, sets = end_components.free_rows(mdp)
     assert usable.reshape(4, 2).tolist() == [[True, False]] * 3 + [[False, False]]
     assert sets[0] == sets[1] != sets[2]
     for name, options in VARIANTS:
         assert solve(mdp, name, **options).values == pytest.approx([2.0, 2.0, 3.0, 0.0], abs=1e-6), (name, options)
     costly = FiniteMDP.from_dense(p, [[-1, -1], [-1, -5], [-1, 3], [0, 0]], terminal=[False, False, False, True])
-    assert cycles.reduce(costly) is None
+    assert end_components.reduce(costly) is None
 
 
 def test_a_cycle_that_earns_for_ever_has_no_solution() -> None:
@@ -487,9 +488,9 @@ def test_what_json_prints() -> None:
 def test_a_goal_is_met_by_the_bound_or_undiscounted_by_the_residual() -> None:
     mdp = FiniteMDP.from_dense([[[0.0, 1.0]], [[0.0, 1.0]]], [[2.0], [0.0]], terminal=[False, True], gamma=0.5)
     goal = Goal(tolerance=0.1, threshold=0.5, margin=0.0, iterations=10)
-    first, second = bellman.back_up(mdp, np.zeros(2)), bellman.back_up(mdp, np.array([2.0, 0.0]))
+    first, second = backups.back_up(mdp, np.zeros(2)), backups.back_up(mdp, np.array([2.0, 0.0]))
     assert (goal.met(mdp, first), goal.met(mdp, second)) == (False, True)
     free = mdp.replace(gamma=1.0)
-    assert goal.met(free, bellman.back_up(free, np.array([1.6, 0.0])))
+    assert goal.met(free, backups.back_up(free, np.array([1.6, 0.0])))
     assert goal.left(7).iterations == 3
     assert planners.choose(free).solver == "backward-induction"

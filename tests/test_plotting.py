@@ -13,14 +13,14 @@ import tomli_w
 from matplotlib.axes import Axes
 from PIL import Image
 
-from rlkit import plotting
 from rlkit.cli.plot import plot
-from rlkit.curves import groups
 from rlkit.envs.returns import possible_returns
 from rlkit.errors import UserError
-from rlkit.metrics import METRICS
-from rlkit.plotting import figure, learning_curves
-from rlkit.run import RunDirectory
+from rlkit.pictures import learning_curves as plotting
+from rlkit.pictures.learning_curves import draw, figure
+from rlkit.runs.curves import groups
+from rlkit.runs.observers import METRICS
+from rlkit.runs.run_directory import RunDirectory
 
 Make = Callable[..., RunDirectory]
 
@@ -253,8 +253,8 @@ def test_empty_cells_and_a_line_being_written_are_left_out(make: Make) -> None:
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_same_runs_give_the_same_bytes(make: Make, tmp_path: Path, kind: str) -> None:
     runs = [make({10: 1.0 * s, 2000: 400.0 + s}, seed=s) for s in range(3)]
-    one = learning_curves(runs, tmp_path / f"one.{kind}", title="A title")
-    two = learning_curves(runs, tmp_path / f"two.{kind}", title="A title")
+    one = draw(runs, tmp_path / f"one.{kind}", title="A title")
+    two = draw(runs, tmp_path / f"two.{kind}", title="A title")
     assert one.read_bytes() == two.read_bytes()
     assert {p.name for p in tmp_path.iterdir()} == {"runs", one.name, two.name}
     if kind == "png":
@@ -268,9 +268,9 @@ def test_settings_of_the_user_do_not_change_the_picture(make: Make, tmp_path: Pa
     import matplotlib as mpl
 
     runs = [make({10: 1.0, 20: 2.0})]
-    learning_curves(runs, tmp_path / "one.svg")
+    draw(runs, tmp_path / "one.svg")
     with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "svg.fonttype": "none"}):
-        learning_curves(runs, tmp_path / "two.svg")
+        draw(runs, tmp_path / "two.svg")
         assert mpl.rcParams["font.size"] == 30
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
@@ -284,18 +284,18 @@ def test_large_steps_have_thousands_separators(make: Make) -> None:
 def test_mistakes(make: Make, tmp_path: Path) -> None:
     run = make({10: 1.0})
     with pytest.raises(UserError, match="unknown y 'los': did you mean 'loss'"):
-        learning_curves([run], tmp_path / "a.png", y="los")
+        draw([run], tmp_path / "a.png", y="los")
     with pytest.raises(UserError, match="unknown x 'second': did you mean 'seconds'"):
-        learning_curves([run], tmp_path / "a.png", x="second")
+        draw([run], tmp_path / "a.png", x="second")
     with pytest.raises(UserError, match=r"a\.pdf must end in \.png or \.svg"):
-        learning_curves([run], tmp_path / "a.pdf")
+        draw([run], tmp_path / "a.pdf")
     with pytest.raises(UserError, match="No such file or directory"):
-        learning_curves([run], tmp_path / "none" / "at" / "a.png")
+        draw([run], tmp_path / "none" / "at" / "a.png")
     with pytest.raises(UserError, match="there is no run to plot"):
-        learning_curves([], tmp_path / "a.png")
+        draw([], tmp_path / "a.png")
     (run.path / "evaluations.csv").write_text("step,mean,returns\n10,many,1\n")
     with pytest.raises(UserError, match=r"evaluations\.csv cannot be read"):
-        learning_curves([run], tmp_path / "a.png")
+        draw([run], tmp_path / "a.png")
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}
 
 
@@ -318,5 +318,5 @@ def test_a_failing_write_leaves_no_file(make: Make, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"a\.png cannot be written: No space left on device"):
-        learning_curves([make({10: 1.0})], tmp_path / "a.png")
+        draw([make({10: 1.0})], tmp_path / "a.png")
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}

@@ -12,14 +12,14 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkit import td
-from rlkit.agent import Clock
-from rlkit.agents.dqn_config import DQNConfig
-from rlkit.agents.drqn import make
-from rlkit.experiments.training import make_replay
-from rlkit.priorities import SMALLEST, Priorities, SumTree, importance
-from rlkit.replay import Replay
-from rlkit.vector import Step
+from rlkit.agents.dqn.config import DQNConfig
+from rlkit.agents.dqn.recurrent import make
+from rlkit.api.session import make_replay
+from rlkit.interaction.vector import Step
+from rlkit.learning import td
+from rlkit.learning.agent import Clock
+from rlkit.replay.priorities import SMALLEST, Priorities, SumTree, importance
+from rlkit.replay.uniform import Replay
 
 ZERO = tf.constant(0, tf.int64)
 

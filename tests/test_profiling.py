@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 import tensorflow as tf
 
-from rlkit import profiling
-from rlkit.profiling import Profiler
+from rlkit.runs import profiling
+from rlkit.runs.profiling import Profiler
 
 TRAINING = """
 import json, sys

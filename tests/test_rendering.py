@@ -16,11 +16,11 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
-from rlkit import rendering, video
 from rlkit.errors import UserError, install
-from rlkit.evaluation import evaluate
-from rlkit.rendering import View, record, show
-from rlkit.vector import make_vector
+from rlkit.interaction.evaluation import evaluate
+from rlkit.interaction.vector import make_vector
+from rlkit.pictures import rollouts, video
+from rlkit.pictures.rollouts import View, record, show
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_DISPLAY = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
@@ -220,10 +220,10 @@ def test_mp4_without_ffmpeg_names_the_extra_and_gif_needs_none(tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=re.escape(f"writing mp4 needs ffmpeg: {install('video')}") + "$"):
-        rendering.check(tmp_path / "a.mp4")
+        rollouts.check(tmp_path / "a.mp4")
     with pytest.raises(UserError, match="writing mp4 needs ffmpeg"):
-        rendering.check(None)
-    rendering.check(tmp_path / "a.gif")
+        rollouts.check(None)
+    rollouts.check(tmp_path / "a.gif")
     own = tmp_path / "ffmpeg"
     own.write_text("#!/bin/sh\n")
     own.chmod(0o755)
@@ -258,7 +258,7 @@ def test_envs_that_cannot_be_drawn(tmp_path: Path, env: str, arguments: dict[str
 @pytest.mark.parametrize("shape", [(8, 6), (8, 6, 1), (8, 6, 3), (8, 6, 4)])
 def test_grey_and_transparent_frames_become_pictures(shape: tuple[int, ...]) -> None:
     frame = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    picture = rendering._picture(frame, "X-v0")
+    picture = rollouts._picture(frame, "X-v0")
     assert picture.shape == (8, 6, 3)
     for channel in range(3):  # a grey one is the same in each colour
         one = frame if len(shape) == 2 else frame[..., channel % shape[2]]
@@ -270,18 +270,18 @@ def test_grey_and_transparent_frames_become_pictures(shape: tuple[int, ...]) -> 
 ])  # fmt: skip
 def test_frames_of_other_shapes_are_refused_with_theirs(frame: Any) -> None:
     with pytest.raises(UserError, match=r"X-v0 cannot be drawn: its rgb_array .*; expected a picture of \[height"):
-        rendering._picture(frame, "X-v0")
+        rollouts._picture(frame, "X-v0")
 
 
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.avi must end in \.mp4 or \.gif"):
-        rendering.check(tmp_path / "a.avi")
+        rollouts.check(tmp_path / "a.avi")
     with pytest.raises(UserError, match="none/at/all: No such file or directory"):
-        rendering.check(tmp_path / "none" / "at" / "all" / "a.gif")
+        rollouts.check(tmp_path / "none" / "at" / "all" / "a.gif")
     (tmp_path / "folder.gif").mkdir()
     with pytest.raises(UserError, match="is a folder"):
-        rendering.check(tmp_path / "folder.gif")
-    rendering.check(tmp_path / "videos" / "a.gif")
+        rollouts.check(tmp_path / "folder.gif")
+    rollouts.check(tmp_path / "videos" / "a.gif")
     assert (tmp_path / "videos").is_dir(), "one missing folder is made"
 
 
@@ -304,7 +304,7 @@ def test_a_window_shows_the_episodes_at_the_envs_speed(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(pygame.time, "Clock", Clock)
     rollout = show(still, "test/Pixels-v0", {"length": 4}, episodes=2)
-    assert rollout == rendering.Rollout(None, (2.0, 2.0), (4, 4), 10)
+    assert rollout == rollouts.Rollout(None, (2.0, 2.0), (4, 4), 10)
     assert waits == pytest.approx(2 * [0.01, 0.01, 0.01, 0.01, 1.0])
     assert not pygame.display.get_init()
 
@@ -323,14 +323,14 @@ def test_closing_the_window_ends_the_rollout(monkeypatch: pytest.MonkeyPatch, ke
         return still(observations)
 
     rollout = show(policy, "test/Pixels-v0", {"length": 1000}, episodes=2)
-    assert rollout == rendering.Rollout(None, (1.5,), (3,), 4)
+    assert rollout == rollouts.Rollout(None, (1.5,), (3,), 4)
 
 
 def test_drawing_prints_nothing_and_loads_no_tensorflow(tmp_path: Path) -> None:
     code = """
 import sys, numpy
 from pathlib import Path
-from rlkit.rendering import View, record
+from rlkit.pictures.rollouts import View, record
 assert not {"PIL", "pygame", "imageio_ffmpeg"} & set(sys.modules)
 record(lambda o: numpy.zeros(1, int), "CartPole-v1", {}, Path(sys.argv[1]), view=View(max_steps=2))
 assert "tensorflow" not in sys.modules

@@ -13,11 +13,12 @@ from gymnasium import spaces
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlkit.agent import Transition
-from rlkit.disk import size_text
 from rlkit.errors import UserError
-from rlkit.replay import Replay
-from rlkit.vector import Arrays, Step
+from rlkit.interaction.vector import Step
+from rlkit.learning.agent import Transition
+from rlkit.replay.uniform import Replay
+from rlkit.reporting import size_text
+from rlkit.spaces import Arrays
 
 GOES_ON, TERMINATED, TRUNCATED, BOTH, INVALID = range(5)
 GAMMA = 0.9

@@ -23,12 +23,12 @@ import pytest
 
 from rlkit.cli import main
 from rlkit.errors import UserError
-from rlkit.segments import unpack
+from rlkit.runs.segments import unpack
 
 FRESH, LOADED = multiprocessing.get_context("spawn"), multiprocessing.get_context("forkserver")
 """How a process begins: with nothing, or with all modules loaded, in half of the time and no less killed."""
 
-LOADED.set_forkserver_preload(["rlkit.cli.train", "rlkit.experiments.training"])  # imports start no threads
+LOADED.set_forkserver_preload(["rlkit.cli.train", "rlkit.api.training"])  # imports start no threads
 
 KILLS = {"one env": 10, "native vector env": 10, "frames, by priority": 3}
 """Of each kind of run, 5 of the others."""
@@ -264,9 +264,9 @@ def test_a_full_disk_is_told_with_the_way_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_too_small_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlkit.experiments import fitting, training
+    from rlkit.api import fitting, training
 
-    monkeypatch.setattr("rlkit.disk.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr("rlkit.runs.disk.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
     told = r"^No space left on device: checkpoints take up to .*B, and 1 kB are free in .*: make room, take another"
     with pytest.raises(UserError, match=told):
         training.train("dqn", "CartPole-v1", preset="none", run_dir=tmp_path / "runs", loop="host")

@@ -10,14 +10,14 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rlkit import envs
+from rlkit.envs import twins
 from rlkit.envs.returns import KNOWN, possible_returns
-from rlkit.mdp import FiniteMDP
+from rlkit.exact.mdp import FiniteMDP
 
 INFINITE = (-math.inf, math.inf)
 
 
-@pytest.mark.parametrize("name", sorted({*KNOWN, *envs.MODELS} - {"rlkit/FiniteMDP-v0"}))
+@pytest.mark.parametrize("name", sorted({*KNOWN, *twins.MODELS} - {"rlkit/FiniteMDP-v0"}))
 def test_returns_of_random_episodes_are_possible(name: str) -> None:
     low, high = possible_returns(name, {})
     env = gymnasium.make(name, max_episode_steps=None if gymnasium.spec(name).max_episode_steps else 5_000)
@@ -33,7 +33,7 @@ def test_returns_of_random_episodes_are_possible(name: str) -> None:
 
 
 def test_every_twin_has_its_range() -> None:
-    assert set(envs.TWINS) <= set(KNOWN)
+    assert set(twins.TWINS) <= set(KNOWN)
     assert all(np.isfinite(possible_returns(name, {})).all() for name in KNOWN)
 
 

@@ -13,14 +13,10 @@ import pytest
 import tensorflow as tf
 from gymnasium import spaces
 
-from rlkit import envs, td
-from rlkit.agent import Clock, Rollout
-from rlkit.agents.chains import Chains
-from rlkit.agents.planners import solve
-from rlkit.agents.pqn import PQN
-from rlkit.agents.pqn_config import PQNConfig
-from rlkit.agents.tabular import Tabular
-from rlkit.agents.tabular_config import (
+from rlkit.agents.planning.planners import solve
+from rlkit.agents.pqn.config import PQNConfig
+from rlkit.agents.pqn.pqn import PQN
+from rlkit.agents.tabular.config import (
     DoubleQLearningConfig,
     ExpectedSarsaConfig,
     LayeredQIterationConfig,
@@ -28,17 +24,22 @@ from rlkit.agents.tabular_config import (
     QLearningConfig,
     SarsaConfig,
 )
-from rlkit.checkpoint import Checkpointer
-from rlkit.compiled import CompiledLoop, run_together
-from rlkit.envs.cartpole import CartPole
+from rlkit.agents.tabular.parallel import Chains
+from rlkit.agents.tabular.tabular import Tabular
+from rlkit.api import session
+from rlkit.envs import twins
+from rlkit.envs.functional.cartpole import CartPole
 from rlkit.errors import UserError
-from rlkit.experiments import training
-from rlkit.functional import FunctionalVectorEnv
-from rlkit.mdp import FiniteMDP
-from rlkit.optimizers import AdamState, adam, adam_in_place, clipped, large
-from rlkit.rollout import RolloutLoop, RolloutProgram
-from rlkit.simulation import simulator
-from rlkit.vector import Environments
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.sampling import simulator
+from rlkit.interaction.functional import FunctionalVectorEnv
+from rlkit.interaction.vector import Environments
+from rlkit.learning import td
+from rlkit.learning.agent import Clock, Rollout
+from rlkit.learning.optimizers import AdamState, adam, adam_in_place, clipped, large
+from rlkit.loops.compiled import CompiledLoop, run_together
+from rlkit.loops.on_policy import RolloutLoop, RolloutProgram
+from rlkit.runs.checkpoint import Checkpointer
 
 ZERO = Clock(tf.constant(0, tf.int64), tf.constant(0, tf.int64))
 
@@ -244,7 +245,7 @@ def test_several_seeds_end_where_they_do_alone_and_a_run_resumes_to_the_bit(tmp_
 
 @pytest.mark.parametrize("mode", ["sync", "native"])
 def test_the_host_loop_resumes_to_the_bit_and_skips_rows_that_only_reset(mode: str, tmp_path: Path) -> None:
-    from rlkit.vector import make_vector
+    from rlkit.interaction.vector import make_vector
 
     def loop(path: Path, steps: int) -> RolloutLoop:
         agent = pqn(steps=steps)
@@ -283,7 +284,7 @@ def test_chains_find_the_certified_values_of_the_frozen_lake(config: Any, regret
         epsilon_duration=1_000_000, checkpoint_interval=10**9, log_interval=10**6,
     )  # fmt: skip
     agent = Chains(made, *LAKE)
-    twin = envs.twin("FrozenLake-v1", {})
+    twin = twins.twin("FrozenLake-v1", {})
     (loop,) = compiled(tmp_path, [agent], 100, twin)
     assert loop.run() == "finished"
     mdp = FiniteMDP.from_env(gymnasium.make("FrozenLake-v1"), gamma=0.99)
@@ -382,7 +383,7 @@ def test_monte_carlo_goes_on_with_the_mean_value_where_an_episode_is_open() -> N
 def test_an_undiscounted_run_says_what_open_episodes_count_for(env: str, gamma: float, told: str) -> None:
     said: list[str] = []
     config = MonteCarloConfig(env=env, gamma=gamma, loop="compiled")
-    with training._Session("monte-carlo", [config], said.append):
+    with session.Session("monte-carlo", [config], said.append):
         pass
     assert [text[: len(told)] for text in said if text.startswith("returns: ")] == [told] * bool(told)
 

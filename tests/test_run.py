@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from rlkit import __version__
-from rlkit.digests import Manifest
 from rlkit.errors import UserError, WriteError
-from rlkit.run import (
+from rlkit.runs.digests import Manifest
+from rlkit.runs.run_directory import (
     FORMAT,
     RunDirectory,
     create,
@@ -57,7 +57,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
                 assert tz is datetime.UTC
                 return cls.fromtimestamp(moment.timestamp(), tz)
 
-        monkeypatch.setattr("rlkit.run.datetime", SimpleNamespace(datetime=Fixed, UTC=datetime.UTC))
+        monkeypatch.setattr("rlkit.runs.run_directory.datetime", SimpleNamespace(datetime=Fixed, UTC=datetime.UTC))
 
     set_time(0)
     return set_time
@@ -428,7 +428,7 @@ def test_a_text_is_replaced_whole(tmp_path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from rlkit.run import RunDirectory
+from rlkit.runs.run_directory import RunDirectory
 with RunDirectory(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

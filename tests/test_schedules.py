@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import tensorflow as tf
 
-from rlkit.schedules import exponential, linear
+from rlkit.learning.schedules import exponential, linear
 
 Schedule = Callable[[tf.Tensor, float, float, float], tf.Tensor]
 CLOSE = 1e-6

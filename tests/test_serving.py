@@ -39,12 +39,13 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from rlkit.api.policy_models import of_network, of_table
 from rlkit.experiments.benchmarks.serving import GOOD, NAME, PREDICT
 from rlkit.experiments.benchmarks.serving_hostile import attack, sender
 from rlkit.experiments.studies import serving_client
 from rlkit.export import savedmodel
-from rlkit.export.portable import Settings, of_network, of_table
-from rlkit.networks import OneHot
+from rlkit.export.portable import Settings
+from rlkit.networks.layers import OneHot
 from rlkit.serving.batching import Batcher, Call
 from rlkit.serving.metrics import Metrics
 from rlkit.serving.ops import SAVER

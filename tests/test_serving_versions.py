@@ -21,9 +21,9 @@ import psutil
 import pytest
 import tensorflow as tf
 
+from rlkit.api import exporting
 from rlkit.cli.serve import exported, run_at
-from rlkit.experiments import exporting
-from rlkit.run import RunDirectory
+from rlkit.runs.run_directory import RunDirectory
 from rlkit.serving import models
 from rlkit.serving.errors import ServingError
 from rlkit.serving.folders import listing, versions_in

@@ -18,13 +18,13 @@ from click.shell_completion import ShellComplete
 from PIL import Image
 
 import rlkit
-from rlkit import maps
-from rlkit.agents.planners import PLANNERS
+from rlkit.agents.planning.planners import PLANNERS
+from rlkit.api import catalogue, solution_pictures, solving
 from rlkit.cli import cli
 from rlkit.errors import UserError
-from rlkit.experiments import catalogue, pictures, solving
-from rlkit.mdp import FiniteMDP
-from rlkit.solution import NotConvergedError
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.solution import NotConvergedError
+from rlkit.pictures import terminal
 
 HAND = "1\n1 2\n1 2 1\n"
 
@@ -194,7 +194,7 @@ def test_a_triangle_file_is_solved_as_by_hand(rl: Command) -> None:
         "       4.50↘",
         "    2.75↘ 3.75↙",
         " 1.00  2.00  1.00",
-        pictures.NOTES,
+        solution_pictures.NOTES,
     ]
 
 
@@ -397,37 +397,37 @@ def test_a_model_cannot_be_drawn(rl: Command) -> None:
 
 def test_moves_are_read_from_the_model_also_where_steps_slip() -> None:
     lake = FiniteMDP.from_env("FrozenLake-v1", gamma=0.9, is_slippery=True)
-    assert maps.grid_moves(lake, (4, 4)) == [(0, -1), (1, 0), (0, 1), (-1, 0)]
+    assert terminal.grid_moves(lake, (4, 4)) == [(0, -1), (1, 0), (0, 1), (-1, 0)]
     cliff = FiniteMDP.from_env("CliffWalking-v1", gamma=0.9, is_slippery=True)
-    assert maps.grid_moves(cliff, (4, 12)) == [(-1, 0), (0, 1), (1, 0), (0, -1)]
+    assert terminal.grid_moves(cliff, (4, 12)) == [(-1, 0), (0, 1), (1, 0), (0, -1)]
 
 
 def test_an_action_that_stays_is_no_direction() -> None:
     mdp = FiniteMDP.from_dense(np.broadcast_to(np.eye(4)[:, None], (4, 2, 4)), np.zeros((4, 2)), gamma=0.5)
-    assert maps.grid_moves(mdp, (2, 2)) == [(0, 0), (0, 0)]
+    assert terminal.grid_moves(mdp, (2, 2)) == [(0, 0), (0, 0)]
 
 
 def test_only_grids_have_a_shape() -> None:
     shapes = {"FrozenLake-v1": (4, 4), "CliffWalking-v1": (4, 12), "Taxi-v4": None}
     for name, shape in shapes.items():
         with gymnasium.make(name) as env:
-            assert maps.grid_shape(env, FiniteMDP.from_env(env, gamma=0.9).states) == shape
+            assert terminal.grid_shape(env, FiniteMDP.from_env(env, gamma=0.9).states) == shape
 
 
 def test_cells_that_nothing_enters_are_found() -> None:
-    inside = maps.entered(FiniteMDP.from_env("CliffWalking-v1", gamma=0.9))
+    inside = terminal.entered(FiniteMDP.from_env("CliffWalking-v1", gamma=0.9))
     assert np.flatnonzero(~inside).tolist() == list(range(37, 47))  # the cliff sends back to the start
-    assert maps.entered(FiniteMDP.from_env("FrozenLake-v1", gamma=0.9)).all()
+    assert terminal.entered(FiniteMDP.from_env("FrozenLake-v1", gamma=0.9)).all()
 
 
 def test_a_pyramid_of_whole_numbers_has_no_decimals_and_a_wide_one_only_arrows() -> None:
-    assert maps.triangle_text(np.array([5.0, 3.0, 4.0]), np.array([1, 0, 0])) == "    5↘\n  3   4"
+    assert terminal.triangle_text(np.array([5.0, 3.0, 4.0]), np.array([1, 0, 0])) == "    5↘\n  3   4"
     rows = 30
     cells = rows * (rows + 1) // 2
-    text = maps.triangle_text(np.full(cells, 0.5), np.zeros(cells, int))
+    text = terminal.triangle_text(np.full(cells, 0.5), np.zeros(cells, int))
     assert text is not None
     assert text.splitlines()[1].strip() == "↙ ↙"
-    assert maps.triangle_text(np.zeros(60 * 61 // 2), np.zeros(60 * 61 // 2, int)) is None
+    assert terminal.triangle_text(np.zeros(60 * 61 // 2), np.zeros(60 * 61 // 2, int)) is None
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_a_pyramid_of_whole_numbers_has_no_decimals_and_a_wide_one_only_arrows()
     ],
 )
 def test_numbers_are_short(value: float, text: str) -> None:
-    assert maps.number(value) == text
+    assert terminal.number(value) == text
 
 
 # ---- completion

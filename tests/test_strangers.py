@@ -24,18 +24,18 @@ import tensorflow as tf
 import tomli_w
 
 from rlkit import load, npz, trust
-from rlkit.decoding import MOST_PIXELS, pixels
-from rlkit.digests import Digest, Manifest
+from rlkit.api import agent_run, training
+from rlkit.api.exporting import export_run
+from rlkit.data.decoding import MOST_PIXELS, pixels
+from rlkit.data.image_folders import broken, image_folder
+from rlkit.data.tfrecord.reading import damages, open_records
 from rlkit.errors import UserError
-from rlkit.experiments import training
+from rlkit.exact.mdp import FiniteMDP
 from rlkit.experiments.benchmarks import strangers
-from rlkit.experiments.exporting import export_run
 from rlkit.files import check_folder, read_bytes, whole, whole_folder, write_whole
-from rlkit.images import broken, image_folder
-from rlkit.mdp import FiniteMDP
-from rlkit.run import create
+from rlkit.runs.digests import Digest, Manifest
+from rlkit.runs.run_directory import create
 from rlkit.serving import ops
-from rlkit.tfrecord import damages, open_records
 
 Command = Callable[..., Any]
 
@@ -353,7 +353,7 @@ def test_a_module_that_a_strangers_run_names_is_imported_only_if_it_is_trusted(r
     with pytest.raises(UserError, match="was not made here"):
         load(run)
     assert not module.exists()
-    assert training.load(run, trust=True).evaluate(1).returns
+    assert agent_run.load(run, trust=True).evaluate(1).returns
     assert module.exists()
     load(run)  # asked once
 
@@ -364,7 +364,7 @@ def test_a_run_that_names_a_module_is_known_again_by_who_made_it(
     made = training.train("q-learning", "theirs_module:Theirs-v0", run_dir=tmp_path / "runs", steps=50, eval_interval=0)
     assert module.exists()
     assert (data_home / "rlkit" / "key").stat().st_mode & 0o777 == 0o600
-    assert training.load(made.path).config.env == "theirs_module:Theirs-v0"
+    assert agent_run.load(made.path).config.env == "theirs_module:Theirs-v0"
     training.resume(made.path, steps=100)
     load(made.path)
     config = tomllib.loads((made.path / "config.toml").read_text())

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlkit.agents import planners
+from rlkit.agents.planning import planners
+from rlkit.api import solving
 from rlkit.envs.number_triangle import NumberTriangleEnv
-from rlkit.experiments import solving
 from rlkit.experiments.studies import number_triangle as triangle
 from rlkit.experiments.studies import sutton_barto as book
 from rlkit.experiments.studies import triangle_recurrences as recurrences

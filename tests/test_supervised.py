@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlkit import datasets, models, tfrecord_writing
-from rlkit.base_loop import Loop
-from rlkit.checkpoint import Checkpointer
-from rlkit.data import Pipeline, Source, augmentation
+from rlkit.api import fitting
+from rlkit.api.configuration import resolve_fit
+from rlkit.data.tfrecord import writing
 from rlkit.errors import UserError
-from rlkit.experiments import fitting
-from rlkit.experiments.fit_configuration import resolve
-from rlkit.facts import Data, Facts
-from rlkit.fit_config import FitConfig, LinearConfig, MLPConfig
-from rlkit.supervised import FitLoop, Programs, Supervised, evaluator
+from rlkit.loops.base import Loop
+from rlkit.runs.checkpoint import Checkpointer
+from rlkit.supervised import datasets, models
+from rlkit.supervised.config import FitConfig, LinearConfig, MLPConfig
+from rlkit.supervised.description import Data, Facts
+from rlkit.supervised.pipeline import Pipeline, Source, augmentation
+from rlkit.supervised.training import FitLoop, Programs, Supervised, evaluator
 
 QUICK: dict[str, Any] = {"threads": 1, "hidden": (16,), "epochs": 2, "log_interval": 7}
 
@@ -119,7 +120,7 @@ def test_numbers_are_told_in_the_targets_own_unit() -> None:
 
 def test_a_characters_perplexity_is_the_exponential_of_its_mean_loss() -> None:
     facts = Facts(kind="text", shape=(4,), vocabulary="ab", train=1, held_out=1)
-    config, _ = resolve("lstm", "text", fields={"units": 3})
+    config, _ = resolve_fit("lstm", "text", fields={"units": 3})
     trainee = Supervised(config, models.build(config, facts), facts)
     trainee.model.get_layer("logits").set_weights([np.zeros((3, 2)), np.array([np.log(3.0), 0.0])])  # 3/4 and 1/4
     x, y = tf.zeros([1, 4], tf.int32), tf.constant([[0, 0, 0, 1]])
@@ -270,8 +271,8 @@ def test_a_loss_of_nan_names_a_huge_input_before_the_learning_rate(tmp_path: Pat
     x = np.random.default_rng(0).random((40, 3)).astype(np.float32)
     x[7, 1] = 3e38
     np.savez(tmp_path / "a.npz", x=x, label=np.arange(40) % 2)
-    source = tfrecord_writing.open_source(tmp_path / "a.npz")
-    tfrecord_writing.write(source, tmp_path / "a.tfrecord")
+    source = writing.open_source(tmp_path / "a.npz")
+    writing.write(source, tmp_path / "a.tfrecord")
     with pytest.raises(
         UserError, match=r"the loss is (nan|inf) at .* is kept; .*a.tfrecord: record 8 has a value of size 3e\+38 in x"
     ) as told:

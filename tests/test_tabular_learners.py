@@ -19,23 +19,24 @@ from click.testing import CliRunner
 from gymnasium import spaces
 
 import rlkit
-from rlkit import agents, curves
-from rlkit.agent import Clock
-from rlkit.agents import tabular_steps as kernels
-from rlkit.agents.planners import solve
-from rlkit.agents.tabular import Tabular
-from rlkit.agents.tabular_config import TabularConfig
-from rlkit.checkpoint import Checkpointer
+from rlkit import agents
+from rlkit.agents.planning.planners import solve
+from rlkit.agents.tabular import kernels
+from rlkit.agents.tabular.config import TabularConfig
+from rlkit.agents.tabular.tabular import Tabular
+from rlkit.api.regret import Regret
 from rlkit.cli import cli
 from rlkit.envs.finite import FiniteEnv
 from rlkit.envs.number_triangle import NumberTriangleEnv
 from rlkit.errors import UserError
-from rlkit.experiments.regret import Regret
-from rlkit.mdp import FiniteMDP
-from rlkit.metrics import Row
-from rlkit.simulation import WIDEST, Simulator, bits, fraction, simulator
-from rlkit.tabular_loop import TabularLoop
-from rlkit.vector import Environments, OneEnv
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.sampling import WIDEST, Simulator, bits, fraction, simulator
+from rlkit.interaction.vector import Environments, OneEnv
+from rlkit.learning.agent import Clock
+from rlkit.loops.tabular import TabularLoop
+from rlkit.runs import curves
+from rlkit.runs.checkpoint import Checkpointer
+from rlkit.runs.observers import Row
 
 Outcome = tuple[float, int, float, bool]
 """Probability, next state, reward, whether the episode ends."""
@@ -1262,7 +1263,7 @@ def test_rlkit_plot_draws_the_regret(triangle: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("agent", ["q-learning", "double-q-learning"])
 def test_the_values_of_an_observation_are_its_row_of_the_table(agent: str, tmp_path: Path) -> None:
-    from rlkit.experiments import training
+    from rlkit.api import training
 
     said: list[str] = []
     run = training.train(agent, "FrozenLake-v1", steps=2_000, eval_interval=0, run_dir=tmp_path, say=said.append)
@@ -1279,7 +1280,7 @@ def test_the_values_of_an_observation_are_its_row_of_the_table(agent: str, tmp_p
 
 
 def test_steps_beyond_the_last_are_announced(tmp_path: Path) -> None:
-    from rlkit.experiments import training
+    from rlkit.api import training
 
     said: list[str] = []
     fields: dict[str, Any] = {

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkit import td
+from rlkit.learning import td
 
 # Three transitions of three actions.
 REWARD = [1.0, -2.0, 0.5]

@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from rlkit.cli import main
-from rlkit.errors import UserError
-from rlkit.images import image_folder
-from rlkit.tfrecord import (
+from rlkit.data.image_folders import image_folder
+from rlkit.data.tfrecord.reading import (
     Damage,
     Records,
     batches,
@@ -34,9 +33,10 @@ from rlkit.tfrecord import (
     open_records,
     shard_names,
 )
-from rlkit.tfrecord_schema import Feature, Schema
-from rlkit.tfrecord_unpacking import unpack
-from rlkit.tfrecord_writing import from_arrays, open_source, read_npz, targets, write
+from rlkit.data.tfrecord.schema import Feature, Schema
+from rlkit.data.tfrecord.unpacking import unpack
+from rlkit.data.tfrecord.writing import from_arrays, open_source, read_npz, targets, write
+from rlkit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -714,7 +714,7 @@ def test_only_a_new_or_empty_folder_is_filled(photos: Path, tmp_path: Path) -> N
 def test_a_name_that_leads_out_is_refused(name: str, kind: str, tmp_path: Path) -> None:
     text = Feature("bytes", "string", ())
     features = {"image": text, "label": Feature("int64", "int64", ()), "file": text}
-    from rlkit.tfrecord_writing import Source
+    from rlkit.data.tfrecord.writing import Source
 
     row = {"image": b"content", "label": np.int64(0), "file": name.encode()}
     inner = tmp_path / "inner"
@@ -727,7 +727,7 @@ def test_a_name_that_leads_out_is_refused(name: str, kind: str, tmp_path: Path) 
 
 
 def test_records_of_another_kind_are_not_unpacked(tmp_path: Path) -> None:
-    from rlkit.tfrecord_writing import Source
+    from rlkit.data.tfrecord.writing import Source
 
     text = Feature("bytes", "string", ())
     source = Source({"text": text}, 1, lambda _: {"text": b"hi"})

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlkit.agents.planners import solve
-from rlkit.agents.triangle_induction import BAND, offset, solve_triangle
+from rlkit.agents.planning.planners import solve
+from rlkit.agents.planning.triangle import BAND, offset, solve_triangle
+from rlkit.api import solving
 from rlkit.envs.number_triangle import NumberTriangleEnv, Triangle
-from rlkit.experiments import solving
 
 
 def by_rows(triangle: Triangle, slip: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -87,7 +87,7 @@ def test_one_solved_from_its_numbers_alone_has_no_model() -> None:
 def test_the_tensorflow_program_agrees(rows: int, slip: float) -> None:
     import tensorflow as tf
 
-    from rlkit.agents import triangle_tensorflow
+    from rlkit.agents.planning import triangle_tensorflow
 
     triangle = Triangle.random(rows, rows)
     fast = solve_triangle(triangle.bottom_first(), slip)

@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers import TimeLimit
 
 from rlkit.errors import UserError
-from rlkit.vector import Environments, OneEnv, make_vector
+from rlkit.interaction.vector import Environments, OneEnv, make_vector
 
 
 class Counting(gymnasium.Env[np.ndarray, Any]):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlkit.experiments.training import Run
+    from rlkit.api.agent_run import Run
 
 THREADS = 2
 """Threads for everything that takes several."""

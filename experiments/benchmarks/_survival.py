@@ -21,7 +21,7 @@ import numpy as np
 LOADED = multiprocessing.get_context("forkserver")
 """Processes that begin with all modules loaded."""
 
-LOADED.set_forkserver_preload(["rlkit.experiments.training", "rlkit.experiments.fitting"])
+LOADED.set_forkserver_preload(["rlkit.api.training", "rlkit.api.fitting"])
 
 LIMIT = 900.0
 """Seconds after which a process hangs."""
@@ -121,8 +121,8 @@ CASES = _cases()
 
 def _work(job: dict[str, Any], said: Path) -> None:
     """Train or resume as a job says; what is said, and the traceback of what is not a UserError, goes into a file."""
+    from rlkit.api import fitting, runs, training
     from rlkit.errors import UserError
-    from rlkit.experiments import fitting, runs, training
 
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -153,8 +153,8 @@ def _loaded(path: str, say: Callable[[str], None]) -> str:
     """The step of a run's best agent or model, and a hash of all of it."""
     import tensorflow as tf
 
-    from rlkit.experiments import runs
-    from rlkit.experiments.fitting import FitRun
+    from rlkit.api import runs
+    from rlkit.api.fitting import FitRun
 
     found = runs.load(path, say)
     learned, step = found.trainee() if isinstance(found, FitRun) else found.agent()
@@ -220,7 +220,7 @@ def result(run: Path) -> Result:
     import tensorflow as tf
 
     from rlkit.files import steps_in
-    from rlkit.segments import unpack
+    from rlkit.runs.segments import unpack
 
     found: dict[str, object] = {}
     for name in ("metrics.csv", "evaluations.csv", "config.toml", "data.json"):

@@ -156,8 +156,8 @@ def memory() -> None:
     from gymnasium import spaces
     from stable_baselines3.common.buffers import ReplayBuffer
 
-    from rlkit.disk import size_text
-    from rlkit.frames import FrameReplay
+    from rlkit.replay.frames import FrameReplay
+    from rlkit.reporting import size_text
 
     space, actions, rows = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(6), 2_000
     ours = FrameReplay(rows, 8, space, n_step=3).nbytes / rows
@@ -174,12 +174,12 @@ def update(rounds: int, precision: Literal["float32", "mixed_bfloat16"]) -> None
     import tensorflow as tf
     from gymnasium import spaces
 
-    from rlkit.agents.dqn import DQN
-    from rlkit.agents.dqn_config import DQNConfig
+    from rlkit.agents.dqn.config import DQNConfig
+    from rlkit.agents.dqn.dqn import DQN
     from rlkit.devices import configure
-    from rlkit.frames import FrameReplay
-    from rlkit.loop import Program
-    from rlkit.vector import Step
+    from rlkit.interaction.vector import Step
+    from rlkit.loops.off_policy import HostProgram
+    from rlkit.replay.frames import FrameReplay
 
     space, actions = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(6)
     config = DQNConfig(
@@ -201,7 +201,7 @@ def update(rounds: int, precision: Literal["float32", "mixed_bfloat16"]) -> None
             following = np.concatenate([stack[:, 1:], rng.integers(256, size=(8, 1, 84, 84), dtype=np.uint8)], axis=1)
             replay.add(stack, rng.integers(6, size=8).astype(np.int32), Step(following, np.ones(8), none, none, all_))
             stack = following
-        program = Program(agent, space, replay)
+        program = HostProgram(agent, space, replay)
         bits = rng.integers(2**32, size=(1, 32), dtype=np.uint32)
         matrix = tf.cast(tf.random.normal([1024, 1024]), tf.bfloat16 if "bfloat16" in precision else tf.float32)
         product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)

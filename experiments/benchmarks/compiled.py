@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from rlkit.experiments.benchmarks._measuring import check_run, last_line, print_machine
 
 if TYPE_CHECKING:
-    from rlkit.compiled import CompiledLoop
+    from rlkit.loops.compiled import CompiledLoop
 
 CONFIGURATION: dict[str, Any] = {
     "num_envs": 10,
@@ -54,21 +54,22 @@ CONFIGURATION: dict[str, Any] = {
 
 def prepared(steps: int) -> CompiledLoop:
     """The compiled loop in PureJaxRL's configuration."""
-    from rlkit import envs
-    from rlkit.agents.dqn import DQN
-    from rlkit.agents.dqn_config import DQNConfig
-    from rlkit.checkpoint import Checkpointer
-    from rlkit.compiled import CompiledLoop, ReplayProgram
+    from rlkit.agents.dqn.config import DQNConfig
+    from rlkit.agents.dqn.dqn import DQN
     from rlkit.devices import configure
-    from rlkit.replay import Replay
+    from rlkit.envs import lookup, twins
+    from rlkit.loops.compiled import CompiledLoop
+    from rlkit.loops.off_policy import ReplayProgram
+    from rlkit.replay.uniform import Replay
+    from rlkit.runs.checkpoint import Checkpointer
 
     config = DQNConfig(env="CartPole-v1", steps=steps, **CONFIGURATION)
     configure(config)
-    env = envs.twin(config.env, {})
+    env = twins.twin(config.env, {})
     assert env is not None
     agent = DQN(config, env.observation_space, env.action_space)
     replay = Replay(config.buffer_size, config.num_envs, env.observation_space, 1, config.gamma)
-    program = ReplayProgram(agent, replay, env, envs.find(config.env).max_episode_steps)
+    program = ReplayProgram(agent, replay, env, lookup.find(config.env).max_episode_steps)
     return CompiledLoop(program, agent, Checkpointer(Path("unused"), agent, replay))
 
 
@@ -166,12 +167,13 @@ def env_rlkit(steps: int) -> dict[str, float]:
     import numpy as np
     import tensorflow as tf
 
-    from rlkit import envs, functional
-    from rlkit.exploration import below, draws
+    from rlkit.envs import twins
+    from rlkit.interaction import functional
+    from rlkit.random_bits import below, draws
     from rlkit.seeding import Purpose
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
-    env, n = envs.twin("CartPole-v1", {}), 1_024
+    env, n = twins.twin("CartPole-v1", {}), 1_024
     assert env is not None
 
     @tf.function(jit_compile=True, autograph=False)

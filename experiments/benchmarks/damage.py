@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlkit import digests
 from rlkit.experiments.benchmarks._measuring import print_machine, table
 from rlkit.experiments.benchmarks._survival import (
     Case,
@@ -34,6 +33,7 @@ from rlkit.experiments.benchmarks._survival import (
     runs_in,
     until,
 )  # fmt: skip
+from rlkit.runs import digests
 
 SHARES = {
     "dqn, host": 8, "dqn, one env, n-step": 8, "dqn, compiled": 2, "dqn, compiled, two seeds": 2, "dqn, lstm": 3,

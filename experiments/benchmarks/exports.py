@@ -63,8 +63,8 @@ def alone(model: str, folder: Path) -> list[str]:
 
 def export_all(model: str, folder: Path) -> None:
     """Print a line of JSON for each format."""
+    from rlkit.api.exporting import export_run
     from rlkit.errors import UserError
-    from rlkit.experiments.exporting import export_run
 
     for name in FORMATS:
         to, _, quantize = name.partition("-")
@@ -128,11 +128,11 @@ def latency(model: str, folder: Path, rounds: int) -> None:
     import onnxruntime
     import tensorflow as tf
 
-    from rlkit.experiments import training
-    from rlkit.experiments.exporting import export_run
-    from rlkit.litert import LiteRTPolicy
+    from rlkit.api import agent_run
+    from rlkit.api.exporting import export_run
+    from rlkit.export.litert import LiteRTPolicy
 
-    run = training.load(folder / model)
+    run = agent_run.load(folder / model)
     paths = {to: export_run(run.path, to).path for to in ("tflite", "onnx", "savedmodel")}
     live, step = run.policy()
     small = LiteRTPolicy(paths["tflite"])
@@ -143,7 +143,7 @@ def latency(model: str, folder: Path, rounds: int) -> None:
     observation = _observation(run.config.env, dict(run.config.env_args))
     tensor = tf.constant(observation)
     calls: dict[str, Callable[[], object]] = {
-        "LiteRT, rlkit.litert.LiteRTPolicy": lambda: small(observation),
+        "LiteRT, rlkit.export.litert.LiteRTPolicy": lambda: small(observation),
         "onnxruntime": lambda: session.run(["action"], {"observation": observation}),
         "the live policy, run.policy()": lambda: live(observation),
         "SavedModel, its signature": lambda: signature(observation=tensor),
@@ -161,10 +161,10 @@ def latency(model: str, folder: Path, rounds: int) -> None:
 
 def _observation(env: str, env_args: dict[str, Any]) -> np.ndarray:
     """The first one of an episode, [1, ...]."""
-    from rlkit import envs
-    from rlkit.vector import make_vector
+    from rlkit.envs import lookup
+    from rlkit.interaction.vector import make_vector
 
-    vector = make_vector(envs.find(env), env_args, 1, "resettable")
+    vector = make_vector(lookup.find(env), env_args, 1, "resettable")
     try:
         return np.asarray(vector.reset(seed=0)[0])
     finally:
@@ -173,16 +173,16 @@ def _observation(env: str, env_args: dict[str, Any]) -> np.ndarray:
 
 def runtime(folder: Path, rounds: int) -> None:
     """Episodes by either runtime."""
-    from rlkit import envs
-    from rlkit.evaluation import evaluate
-    from rlkit.experiments import training
-    from rlkit.vector import make_vector
+    from rlkit.api import agent_run
+    from rlkit.envs import lookup
+    from rlkit.interaction.evaluation import evaluate
+    from rlkit.interaction.vector import make_vector
 
-    run = training.load(folder / "dqn")
+    run = agent_run.load(folder / "dqn")
     for num_envs, episodes in ((1, 20), (100, 100)):
         seconds: dict[str, list[float]] = {"tensorflow": [], "litert": []}
         policies = {name: run.policy(num_envs, runtime=name)[0] for name in seconds}
-        vector = make_vector(envs.find(run.config.env), run.config.env_args, num_envs, "resettable")
+        vector = make_vector(lookup.find(run.config.env), run.config.env_args, num_envs, "resettable")
         for _ in range(rounds):
             returns = []
             for name, policy in policies.items():

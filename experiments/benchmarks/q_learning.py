@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from rlkit.agents import tabular_steps
-from rlkit.agents.tabular import Tabular
-from rlkit.agents.tabular_config import QLearningConfig
+from rlkit.agents.tabular import kernels
+from rlkit.agents.tabular.config import QLearningConfig
+from rlkit.agents.tabular.tabular import Tabular
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.sampling import simulator
 from rlkit.experiments.benchmarks._measuring import set_up, table
-from rlkit.mdp import FiniteMDP
-from rlkit.simulation import simulator
 
 ENVS: dict[str, dict[str, Any]] = {"FrozenLake-v1": {"map_name": "8x8"}, "Taxi-v4": {}}
 """Ids and what they are made with."""
@@ -87,8 +87,8 @@ def simulated(name: str, steps: int, seed: int) -> Learned:
         begun = time.perf_counter()
         learner.simulate(tables, steps * part // PARTS, steps * (part + 1) // PARTS)
         seconds += time.perf_counter() - begun
-        means.append(float(learner.sums[tabular_steps.RETURNS] / learner.sums[tabular_steps.ENDED]))
-        updates += learner.sums[tabular_steps.UPDATES]
+        means.append(float(learner.sums[kernels.RETURNS] / learner.sums[kernels.ENDED]))
+        updates += learner.sums[kernels.UPDATES]
         learner.sums[:] = 0
     if updates != steps:
         raise RuntimeError(f"{updates:,.0f} updates were timed, expected one for each of {steps:,} steps")

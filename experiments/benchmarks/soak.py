@@ -120,8 +120,8 @@ class Victim:
 
 def publish(number: int, folder: Path, models: Path, seed: int) -> None:
     """Train, evaluate and export a run as a version of the model; drop the oldest."""
-    from rlkit.experiments import training
-    from rlkit.experiments.exporting import export_run
+    from rlkit.api import training
+    from rlkit.api.exporting import export_run
 
     run = training.train("dqn", "CartPole-v1", run_dir=folder / "runs", seed=seed, **QUICK)
     run.evaluate(4)

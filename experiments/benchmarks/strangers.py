@@ -181,7 +181,7 @@ def make_plain(folder: Path) -> None:
     """Good files of the kinds that nothing must be trained for."""
     import numpy as np
 
-    from rlkit.mdp import FiniteMDP
+    from rlkit.exact.mdp import FiniteMDP
 
     dense = [[[0.5, 0.5], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]]
     FiniteMDP.from_dense(dense, [[-1.0, -2.0], [0.0, 0.0]], terminal=[False, True]).save(folder / "mdp.npz")
@@ -371,8 +371,8 @@ def try_all(folder: Path, seed: int, kinds: list[str], numbers: Any) -> list[Cas
         make_plain(base)
         make_trained(base)
     if any(KINDS[kind].needs_tensorflow for kind in kinds):  # once, for all children; nothing is computed with it here
-        import rlkit.experiments.exporting
-        import rlkit.tfrecord_unpacking  # noqa: F401
+        import rlkit.api.exporting
+        import rlkit.data.tfrecord.unpacking  # noqa: F401
     cases = []
     for number in numbers:
         cases.append(case := try_case(number, seed, kinds, base, folder))

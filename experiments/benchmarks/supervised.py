@@ -20,15 +20,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit import models
-from rlkit.checkpoint import Checkpointer
-from rlkit.data import Pipeline, Source
+from rlkit.api.configuration import resolve_fit
 from rlkit.devices import configure
 from rlkit.experiments.benchmarks._measuring import Contestant, alternate, print_machine
-from rlkit.experiments.fit_configuration import resolve
-from rlkit.facts import Facts
-from rlkit.fit_config import FitConfig
-from rlkit.supervised import FitLoop, Supervised
+from rlkit.runs.checkpoint import Checkpointer
+from rlkit.supervised import models
+from rlkit.supervised.config import FitConfig
+from rlkit.supervised.description import Facts
+from rlkit.supervised.pipeline import Pipeline, Source
+from rlkit.supervised.training import FitLoop, Supervised
 
 EAGER = 10
 """Updates of the uncompiled step in a measurement."""
@@ -57,10 +57,12 @@ def contestants(model: str, folder: Path) -> tuple[list[Contestant], list[int]]:
     """The three, and how many updates a measurement of each has."""
     x, y = arrays(model)
     if model == "lstm":
-        config, _ = resolve("lstm", "text", preset="none")
+        config, _ = resolve_fit("lstm", "text", preset="none")
         facts = Facts(kind="text", shape=(40,), vocabulary="".join(map(chr, range(57))), train=0, held_out=0)
     else:
-        config, _ = resolve(model, "digits", preset="none", fields={"batch_size": 16 if model == "mobilenet" else 50})
+        config, _ = resolve_fit(
+            model, "digits", preset="none", fields={"batch_size": 16 if model == "mobilenet" else 50}
+        )
         facts = Facts(kind="classes", shape=x.shape[1:], classes=tuple("0123456789"), train=0, held_out=0)
     updates = len(x) // config.batch_size
     config = config.replace(steps=10**6, eval_interval=10**6, checkpoint_interval=10**6, log_interval=10**6)

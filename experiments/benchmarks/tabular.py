@@ -40,13 +40,13 @@ class Rlkit:
 
     def build(self, instance: Instance) -> Any:  # noqa: ANN401 - as of every solver
         """A FiniteMDP."""
-        from rlkit.mdp import FiniteMDP
+        from rlkit.exact.mdp import FiniteMDP
 
         return FiniteMDP(instance.outcomes, instance.rewards, gamma=GAMMA, terminal=instance.terminal)
 
     def solve(self, model: Any) -> Any:  # noqa: ANN401
         """A Solution."""
-        from rlkit.agents.planners import solve
+        from rlkit.agents.planning.planners import solve
 
         return solve(model, "auto", tolerance=TOLERANCE)
 
@@ -104,17 +104,17 @@ def _gather(indices: np.ndarray, probabilities: np.ndarray, v: np.ndarray) -> fl
 
 def sweep(name: str, rounds: int) -> None:
     """One Bellman backup of all states against reading the same arrays at the same places."""
-    from rlkit import bellman
-    from rlkit.mdp import FiniteMDP
+    from rlkit.exact import backups
+    from rlkit.exact.mdp import FiniteMDP
 
     found = instance(name)
     mdp = FiniteMDP(found.outcomes, found.rewards, gamma=GAMMA, terminal=found.terminal)
     v = np.random.default_rng(0).random(mdp.states)
-    into = bellman.back_up(mdp, v)
+    into = backups.back_up(mdp, v)
     _gather(mdp.indices, mdp.probabilities, v)
     contestants = [
         Contestant("bare gather", lambda: None, lambda _: _gather(mdp.indices, mdp.probabilities, v)),
-        Contestant("rlkit sweep", lambda: None, lambda _: bellman.back_up(mdp, v, 0.0, into)),
+        Contestant("rlkit sweep", lambda: None, lambda _: backups.back_up(mdp, v, 0.0, into)),
     ]
     alternate(contestants, 3 * rounds)
     gather, rows = contestants[0], []
@@ -127,7 +127,7 @@ def sweep(name: str, rounds: int) -> None:
 
 def building(rounds: int, quick: bool) -> None:
     """A FiniteMDP of a million states from arrays, and of as many from Gymnasium's ``P``."""
-    from rlkit.mdp import FiniteMDP
+    from rlkit.exact.mdp import FiniteMDP
 
     found = instance("garnet-100000" if quick else "garnet-1000000")
     m = found.outcomes
@@ -157,7 +157,7 @@ def from_table(size: int) -> None:
     import gymnasium
     from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
-    from rlkit.mdp import FiniteMDP
+    from rlkit.exact.mdp import FiniteMDP
 
     FiniteMDP.from_env("FrozenLake-v1", gamma=GAMMA)  # what it compiles
     begun = time.perf_counter()

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from rlkit import datasets, models
-from rlkit.checkpoint import Checkpointer
-from rlkit.data import Pipeline
-from rlkit.datasets import SHAPES, draw_shapes
+from rlkit.api.configuration import resolve_fit
 from rlkit.devices import configure
 from rlkit.experiments.benchmarks._measuring import Contestant, alternate, print_machine, table
-from rlkit.experiments.fit_configuration import resolve
-from rlkit.supervised import FitLoop, Supervised
+from rlkit.runs.checkpoint import Checkpointer
+from rlkit.supervised import datasets, models
+from rlkit.supervised.datasets import SHAPES, draw_shapes
+from rlkit.supervised.pipeline import Pipeline
+from rlkit.supervised.training import FitLoop, Supervised
 
 SETTINGS = {
     "plain": {"parallel": False, "prefetch": False},
@@ -52,7 +52,7 @@ def learner(folder: Path, settings: dict[str, object]) -> FitLoop:
         **settings, "data_dir": str(folder), "holdout": 0, "threads": 1, "filters": (8, 8), "kernel_size": 3,
         "hidden": (16,), "steps": 10**6, "log_interval": 10**6, "eval_interval": 10**6, "checkpoint_interval": 10**6,
     }  # fmt: skip
-    config, _ = resolve("cnn", "images", fields=fields)
+    config, _ = resolve_fit("cnn", "images", fields=fields)
     data = datasets.load(config, print)
     for name, value in settings.items():
         if getattr(config, name) != value:
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="Draw the seconds into this file.")
     chosen = parser.parse_args()
     print_machine()
-    config, _ = resolve("cnn", "images", fields={"threads": 1})
+    config, _ = resolve_fit("cnn", "images", fields={"threads": 1})
     with tempfile.TemporaryDirectory() as name, configure(config):
         folder = Path(name) / "images"
         write_images(folder, chosen.images)

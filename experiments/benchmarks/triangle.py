@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from rlkit.agents.triangle_induction import TriangleSolution, solve_triangle
+from rlkit.agents.planning.triangle import TriangleSolution, solve_triangle
 from rlkit.experiments.benchmarks._measuring import Contestant, alternate, milliseconds, set_up, table
 
 SLIP = 0.25
@@ -45,7 +45,7 @@ def tensorflow(numbers: np.ndarray, rows: int) -> Contestant:
     """The TensorFlow program, on a tensor that is there already."""
     import tensorflow as tf
 
-    from rlkit.agents import triangle_tensorflow
+    from rlkit.agents.planning import triangle_tensorflow
 
     tensor = tf.constant(numbers)
 

@@ -109,13 +109,15 @@ def main() -> None:
     print_machine()
     from playwright.sync_api import sync_playwright
 
-    from rlkit.experiments import webpage
-    from rlkit.experiments.training import load, train
+    from rlkit.api import webpage
+    from rlkit.api.agent_run import load
+    from rlkit.api.training import train
+    from rlkit.web import server as web_server
 
     with tempfile.TemporaryDirectory() as folder:
         run = load(given.run) if given.run else train("dqn", "CartPole-v1", run_dir=Path(folder) / "runs")
         page = webpage.build(run, Path(folder) / "page")
-        with webpage.Server(page, port=0) as server, sync_playwright() as playwright:
+        with web_server.Server(page, port=0) as server, sync_playwright() as playwright:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             context = playwright.chromium.launch_persistent_context(

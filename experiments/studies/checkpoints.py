@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit.experiments import fitting
+from rlkit.api import fitting
 
 
 class Model(keras.Model):

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rlkit.experiments import fitting
+from rlkit.api import fitting
 
 EDGES = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 """Sobel's kernel: how much brighter it gets from left to right."""

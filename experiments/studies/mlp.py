@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlkit.experiments import fitting
+from rlkit.api import fitting
 
 STYLES = ("functional", "sequential", "subclass")
 LOOPS = ("compiled", "eager", "keras")

@@ -11,10 +11,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rlkit import models
-from rlkit.experiments import fitting
-from rlkit.experiments.fit_configuration import resolve
-from rlkit.facts import Facts
+from rlkit.api import fitting
+from rlkit.api.configuration import resolve_fit
+from rlkit.supervised import models
+from rlkit.supervised.description import Facts
 
 
 def main(epochs: int = 8) -> dict[str, float]:
@@ -30,7 +30,7 @@ def main(epochs: int = 8) -> dict[str, float]:
         base = next(layer for layer in trained.layers if isinstance(layer, keras.Model))
         base.save_weights(Path(folder) / "base.weights.h5")
         weights = str(Path(folder) / "base.weights.h5")
-        config, _ = resolve("mobilenet", "images", fields={"width": 0.35, "weights": weights, "train_base": False})
+        config, _ = resolve_fit("mobilenet", "images", fields={"width": 0.35, "weights": weights, "train_base": False})
         classes = ("daisy", "dandelion", "rose", "sunflower", "tulip")
         other = models.build(config, Facts(kind="classes", shape=(32, 32, 3), classes=classes, train=0, held_out=0))
     taken = next(layer for layer in other.layers if isinstance(layer, keras.Model))

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlkit.api import solution_pictures, solving
 from rlkit.envs.number_triangle import NumberTriangleEnv
-from rlkit.experiments import pictures, solving
 from rlkit.experiments.studies.triangle_recurrences import (
     EULER,
     HAND,
@@ -36,7 +36,7 @@ from rlkit.experiments.studies.triangle_recurrences import (
     recursion,
 )
 from rlkit.experiments.studies.triangle_trials import Layers, Table, incremental, layered, network
-from rlkit.plotting import COLOURS, save_figure
+from rlkit.pictures.learning_curves import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,7 +149,7 @@ def run(*, out: Path | None = None, seed: int = 0, quick: bool = False) -> None:
     env = NumberTriangleEnv(HAND, slip=SLIP)
     solution = solving.solve(env)
     print(f"  {solution.solver} says {solution.value_at_start:g}, within {solution.bound:.1g}, proven:")
-    print(textwrap.indent(str(pictures.text(env, solution)), "    "))
+    print(textwrap.indent(str(solution_pictures.text(env, solution)), "    "))
     large = NumberTriangleEnv(EULER, slip=SLIP)
     print(f"  Project Euler 18 with the same slip: {solving.solve(large).value_at_start:.10g}")
     print("\n3. Unknown probabilities: the mean of K trials, by layers from the bottom up")
@@ -179,10 +179,10 @@ def draw(out: Path, found: Mapping[int, Layers]) -> None:
         for slip in (0.0, SLIP):
             env = NumberTriangleEnv(rows, slip=slip)
             path = out / f"{name}{'-slip' if slip else ''}.png"
-            pictures.draw(env, solving.solve(env), path)
+            solution_pictures.draw(env, solving.solve(env), path)
             print(path)
     env = NumberTriangleEnv(EULER, slip=SLIP)
-    pictures.draw(env, solving.solve(env), out / "euler-slip.gif")
+    solution_pictures.draw(env, solving.solve(env), out / "euler-slip.gif")
     print(out / "euler-slip.gif")
     print(save_figure(draw_layered(HAND, SLIP, found), out / "trials.png"))
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from rlkit.agents import planners
-from rlkit.mdp import FiniteMDP
-from rlkit.plotting import save_figure
-from rlkit.solution import Solution
+from rlkit.agents.planning import planners
+from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.solution import Solution
+from rlkit.pictures.learning_curves import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from rlkit.experiments import fitting
+from rlkit.api import fitting
 
 
 def main(folder: Path | None = None) -> dict[str, int]:

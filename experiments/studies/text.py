@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlkit.experiments import fitting
+from rlkit.api import fitting
 from rlkit.seeding import Purpose, generator
 
 WHO = ("the agent", "a learner", "the planner", "an env")

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from rlkit import datasets
-from rlkit.data import Pipeline, Source, augmentation
-from rlkit.fit_config import MLPConfig
+from rlkit.supervised import datasets
+from rlkit.supervised.config import MLPConfig
+from rlkit.supervised.pipeline import Pipeline, Source, augmentation
 
 NUMBERS = 20
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlkit import tfrecord, tfrecord_writing
-from rlkit.datasets import SHAPES, draw_shapes
-from rlkit.experiments import fitting
+from rlkit.api import fitting
+from rlkit.data.tfrecord import reading, writing
+from rlkit.supervised.datasets import SHAPES, draw_shapes
 
 
 def main(images: int = 90) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def main(images: int = 90) -> dict[str, Any]:
             path = folder / SHAPES[label] / f"{i:03}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(tf.io.encode_jpeg(picture).numpy())
-        written = tfrecord_writing.write(tfrecord_writing.open_source(folder), file, shards=3, compression="gzip")
+        written = writing.write(writing.open_source(folder), file, shards=3, compression="gzip")
         print(f"{written.size} records in {len(written.files)} files: {', '.join(p.name for p in written.files)}")
         first = written.parse(next(iter(written.dataset())))
         size, label, where = (first[key].numpy() for key in ("image", "label", "file"))
@@ -42,10 +42,10 @@ def main(images: int = 90) -> dict[str, Any]:
         weights = [run.model("last").get_weights() for run in runs]
         same = all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
         print(f"learned from the folder and from the files, the weights are equal: {same}")
-        plain = tfrecord_writing.write(tfrecord_writing.open_source(folder), Path(name) / "plain.tfrecord")
+        plain = writing.write(writing.open_source(folder), Path(name) / "plain.tfrecord")
         whole = plain.files[0].read_bytes()
         plain.files[0].write_bytes(whole[: len(whole) // 2])
-        damage = tfrecord.first_damage(plain)
+        damage = reading.first_damage(plain)
         assert damage is not None
         print(f"cut in the middle: record {damage.number} is damaged ({damage.reason})")
     return {"records": written.size, "same": same, "damaged": damage.number}

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
+from rlkit.api import solving
 from rlkit.envs.number_triangle import NumberTriangleEnv
-from rlkit.experiments import solving
 from rlkit.experiments.studies.triangle_recurrences import Rows
 from rlkit.seeding import Purpose, generator
 
@@ -145,7 +145,7 @@ def incremental(
 def network(rows: Rows, slip: float, *, steps: int, seed: int = 0) -> Table:
     """Q of each cell above the bottom row as a DQN has it after so many steps of random play and learning."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from rlkit.experiments import comparison, training  # noqa: PLC0415 - loads TensorFlow
+    from rlkit.api import comparison, training  # noqa: PLC0415 - loads TensorFlow
 
     cells = len(rows) * (len(rows) + 1) // 2
     with tempfile.TemporaryDirectory(prefix="rlkit-study-") as folder:

@@ -146,7 +146,7 @@ class Name(click.Choice[str]):
 
 def complete_env(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Env ids for shell completion."""
-    from rlkit.experiments.catalogue import env_names
+    from rlkit.api.catalogue import env_names
 
     del ctx, param
     return [name for name in env_names() if name.startswith(incomplete)]
@@ -154,7 +154,7 @@ def complete_env(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 def env_options(env: str, taken: Iterable[click.Parameter]) -> list[FieldOption]:
     """An option for each plain argument of an env whose name no other option has; UserError for an unknown env."""
-    from rlkit.experiments.catalogue import env_arguments
+    from rlkit.api.catalogue import env_arguments
 
     names = {word for o in taken for word in (o.name, *(flag[2:].replace("-", "_") for flag in o.opts))}
     return [
@@ -248,7 +248,7 @@ def say(text: str) -> None:
 
 def check_no_env(word: str, example: str) -> None:
     """UserError where an env's id stands in place of the name of what is to learn or to solve."""
-    from rlkit.experiments.catalogue import env_names
+    from rlkit.api.catalogue import env_names
 
     if word in env_names():
         raise UserError(f"{word} is an env: name it by --env, as in {example}")

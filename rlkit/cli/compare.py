@@ -15,7 +15,7 @@ from rlkit.errors import UserError
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
-    from rlkit.experiments.comparison import Comparison, Row
+    from rlkit.api.comparison import Comparison, Row
 
 
 def options() -> list[click.Parameter]:
@@ -79,21 +79,21 @@ def compare(
     problem, env_args = read_problem(values)
     if short and "rows" in env_args:
         env_args.setdefault("triangle_seed", values["seed"])  # as rlkit solve --rows N --seed S
-    from rlkit.experiments import comparison
-    from rlkit.experiments.catalogue import check_names
+    from rlkit.api import comparison
+    from rlkit.api.catalogue import check_names
 
     if set(check_names(given)) - {"solver"}:
         with loading():
-            from rlkit.experiments import training  # noqa: F401 - loads TensorFlow
+            from rlkit.api import training  # noqa: F401 - loads TensorFlow
     result = comparison.compare(problem, given, **values, **env_args)
     if as_json:
         print_json(result.to_dict())
     else:
         show(result)
     if picture is not None:
-        from rlkit import plotting
+        from rlkit.pictures import learning_curves
 
-        plotting.convergence(result.errors(), result.regrets(), picture, title=result.problem)
+        learning_curves.convergence(result.errors(), result.regrets(), picture, title=result.problem)
         if not as_json:
             click.echo(picture)
 
@@ -106,8 +106,8 @@ def names_a_problem(values: dict[str, Any]) -> bool:
 
 def expand(names: Sequence[str], every: bool) -> list[str]:
     """Each name once, and for a folder of runs its newest run, or each of them."""
-    from rlkit.experiments.catalogue import check_names
-    from rlkit.run import find, runs_below, untrained
+    from rlkit.api.catalogue import check_names
+    from rlkit.runs.run_directory import find, runs_below, untrained
 
     found: list[str] = []
     for name, kind in zip(names, check_names(names), strict=True):
@@ -122,9 +122,9 @@ def runs(names: Sequence[str], as_json: bool) -> None:
     """The table of finished runs, and what several seeds of one experiment have together."""
     import numpy as np
 
-    from rlkit.experiments.catalogue import check_names, run_summary, seed_summaries
+    from rlkit.api.catalogue import check_names, run_summary, seed_summaries
     from rlkit.intervals import several_text
-    from rlkit.run import RunDirectory
+    from rlkit.runs.run_directory import RunDirectory
 
     for name, kind in zip(names, check_names(names), strict=True):
         if kind != "run":

@@ -35,7 +35,7 @@ OPTIONAL = {
 @json_option
 def doctor(as_json: bool) -> None:
     """Show versions, devices, and which optional parts are installed."""
-    from rlkit.run import versions
+    from rlkit.runs.run_directory import versions
 
     with loading():
         from rlkit.devices import describe

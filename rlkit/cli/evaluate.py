@@ -43,7 +43,7 @@ def evaluate(  # noqa: PLR0913 - the options
     as_json: bool,
 ) -> None:
     """Play greedy episodes with a run's agent, or try a supervised run's model on the data held out."""
-    from rlkit.run import ENDED, find, untrained
+    from rlkit.runs.run_directory import ENDED, find, untrained
 
     directory = find(run, untrained, say=say)
     state = {"run": str(directory.path), "status": directory.status, "run_step": directory.step}
@@ -53,7 +53,7 @@ def evaluate(  # noqa: PLR0913 - the options
         _held_out(directory.path, checkpoint, state if as_json else None)
         return
     with loading():
-        from rlkit.experiments.training import load
+        from rlkit.api.agent_run import load
     loaded = load(directory.path, say, trust=trust)
     result = loaded.evaluate(episodes, seed, checkpoint, runtime, epsilon, say)
     if as_json:
@@ -70,7 +70,7 @@ def _held_out(run: Path, checkpoint: str, state: dict[str, object] | None) -> No
     from rlkit.cli.fit import described
 
     with loading():
-        from rlkit.experiments.fitting import load
+        from rlkit.api.fitting import load
     loaded = load(run, say)
     result = loaded.evaluate(checkpoint, say)
     if state:

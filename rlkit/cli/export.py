@@ -41,11 +41,11 @@ def export(  # noqa: PLR0913 - the options
 
     Both answer 1,000 observations of real episodes and play 20 episodes. Where they disagree, nothing is written.
     """
-    from rlkit.run import find, untrained
+    from rlkit.runs.run_directory import find, untrained
 
     directory = find(run, untrained, say=say)
     with loading():
-        from rlkit.experiments.exporting import export_run as write
+        from rlkit.api.exporting import export_run as write
     written = write(
         directory.path,
         to,

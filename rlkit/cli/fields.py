@@ -30,7 +30,7 @@ from rlkit.config import Argument, Config, coerce
 from rlkit.errors import FailedRunsError, UserError, unknown
 
 if TYPE_CHECKING:
-    from rlkit.run import AnyRun
+    from rlkit.runs.run_directory import AnyRun
 
 R = TypeVar("R", bound="AnyRun")
 
@@ -192,7 +192,7 @@ def run_options(what: str) -> list[click.Option]:
 
 def complete_data(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Data sets for shell completion."""
-    from rlkit.fit_config import DATA
+    from rlkit.supervised.config import DATA
 
     del ctx, param
     return [name for name in DATA if name.startswith(incomplete)]

@@ -23,7 +23,7 @@ from rlkit.cli.fields import (
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
-    from rlkit.experiments.fitting import FitRun
+    from rlkit.api.fitting import FitRun
 
 GROUPS = {
     "data": "Data",
@@ -51,12 +51,12 @@ class Models(Nouns):
     verb, noun, example = "fit", "model", "rlkit fit mlp --data digits"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from rlkit.fit_config import MODELS
+        from rlkit.supervised.config import MODELS
 
         return list(MODELS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from rlkit.fit_config import MODELS
+        from rlkit.supervised.config import MODELS
 
         return model_command(cmd_name) if cmd_name in MODELS else None
 
@@ -71,13 +71,13 @@ def fit(ctx: click.Context, path: Path | None, steps: int | None, as_json: bool)
         return
     assert path is not None
     with loading():
-        from rlkit.experiments.fitting import resume
+        from rlkit.api.fitting import resume
     conclude([resume(path, steps=steps, say=say, progress="")], {}, as_json)
 
 
 def model_command(model: str) -> click.Command:
     """The command that trains a model."""
-    from rlkit.fit_config import MODELS
+    from rlkit.supervised.config import MODELS
 
     entry = MODELS[model]
     options: list[click.Parameter] = [*field_options(entry.config), *run_options("data set")]
@@ -95,11 +95,11 @@ def start(model: str, values: dict[str, Any]) -> None:
     own, fields, seeds = own_options(values)
     data = fields.pop("data", None)
     source = {"preset": own["preset"], "config": own["file"]}
-    from rlkit.experiments.fit_configuration import resolve
+    from rlkit.api.configuration import resolve_fit
 
-    resolve(model, data, fields=fields, **source)
+    resolve_fit(model, data, fields=fields, **source)
     with loading():
-        from rlkit.experiments import fitting
+        from rlkit.api import fitting
     common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
     if seeds is None:
         conclude([fitting.fit(model, data, progress="", **common)], {}, own["as_json"])

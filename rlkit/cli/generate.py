@@ -38,12 +38,12 @@ def generate(
     run: Path, temperatures: tuple[float, ...], length: int, prompt: str, checkpoint: str, seed: int, as_json: bool
 ) -> None:
     """Write text that goes on from a prompt with a run's character model, at one or several temperatures."""
-    from rlkit.run import find, untrained
+    from rlkit.runs.run_directory import find, untrained
 
     directory = find(run, untrained, verb="fit", say=say)
     directory.require("fit")
     with loading():
-        from rlkit.experiments.fitting import load
+        from rlkit.api.fitting import load
     temperatures = temperatures or (0.2, 0.5, 1.0, 1.2)
     texts = load(directory.path, say).generate(length, temperatures, prompt, seed, checkpoint)
     if as_json:

@@ -23,8 +23,8 @@ KINDS = ("agents", "solvers", "envs", "models", "datasets", "presets", "runs")
 @json_option
 def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:
     """List agents, solvers, envs, models, data sets, presets or runs; all but the envs without a name."""
-    from rlkit.experiments import catalogue
-    from rlkit.fit_config import DATA, MODELS
+    from rlkit.api import catalogue
+    from rlkit.supervised.config import DATA, MODELS
 
     kinds = (kind,) if kind else tuple(name for name in KINDS if name != "envs")
     found: dict[str, object] = {}

@@ -26,12 +26,12 @@ def play(
 
     TensorFlow is not loaded and need not be installed.
     """
-    from rlkit import rendering
-    from rlkit.experiments import playing
+    from rlkit.api import playing
+    from rlkit.pictures import rollouts
 
     env_args = dict(map(_argument, words))
     if video:
-        rendering.check(video)
+        rollouts.check(video)
     result = playing.play(file, env, env_args, episodes, seed)
     if video:
         playing.film(file, env, env_args, seed, video)

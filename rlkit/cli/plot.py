@@ -22,9 +22,10 @@ from rlkit.errors import UserError
 @click.option("--all", "every", is_flag=True, help="Every run below the given folders, not only the newest.")
 def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every: bool) -> None:
     """Draw learning curves; runs that differ only in their seed become one line with an interval."""
-    from rlkit import curves, plotting
     from rlkit.envs.returns import possible_returns
-    from rlkit.run import find, runs_below, unmeasured
+    from rlkit.pictures import learning_curves
+    from rlkit.runs import curves
+    from rlkit.runs.run_directory import find, runs_below, unmeasured
 
     if not runs:
         raise UserError("name a run to plot, or a folder of runs with --all")
@@ -37,5 +38,5 @@ def plot(runs: tuple[Path, ...], path: Path | None, x: str, y: str | None, every
         if len(found) == 1:
             found[0].check_files()
             path = found[0].path / "plots" / path
-    plotting.learning_curves(found, path, x=x, y=y, say=say, returns=possible_returns)
+    learning_curves.draw(found, path, x=x, y=y, say=say, returns=possible_returns)
     click.echo(path)

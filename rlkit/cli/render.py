@@ -36,25 +36,26 @@ def render(  # noqa: PLR0913 - the options
     trust: bool,
 ) -> None:
     """Show a run's agent play: a video file with the step and the return drawn on it, or a window."""
-    from rlkit import envs, rendering
-    from rlkit.run import find, untrained
+    from rlkit.envs import lookup
+    from rlkit.pictures import rollouts
+    from rlkit.runs.run_directory import find, untrained
     from rlkit.seeding import run_evaluation_seed
 
     if human and path:
         raise UserError("--human and --to exclude each other")
     directory = find(run, untrained, verb="train", say=say)
-    rendering.check(path, human=human)
+    rollouts.check(path, human=human)
     with loading():
-        from rlkit.experiments.training import load
+        from rlkit.api.agent_run import load
     loaded = load(directory.path, say, trust=trust)
     policy, step = loaded.policy(1, checkpoint, runtime)
-    view = rendering.View(max_steps=max_steps, values=loaded.values(checkpoint) if values else None)
-    shown = (policy, envs.find(loaded.config.env), loaded.config.env_args)
+    view = rollouts.View(max_steps=max_steps, values=loaded.values(checkpoint) if values else None)
+    shown = (policy, lookup.find(loaded.config.env), loaded.config.env_args)
     mixed = run_evaluation_seed(seed, loaded.config.seed)
     if human:
-        rollout = rendering.show(*shown, seed=mixed, episodes=episodes, view=view)
+        rollout = rollouts.show(*shown, seed=mixed, episodes=episodes, view=view)
     else:
         path = path or loaded.path / "videos" / f"step{step}-seed{seed}.mp4"
-        rollout = rendering.record(*shown, path, seed=mixed, episodes=episodes, view=view)
+        rollout = rollouts.record(*shown, path, seed=mixed, episodes=episodes, view=view)
         click.echo(rollout.path)
     click.echo(f"return {rollout.text}")

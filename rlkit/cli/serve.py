@@ -15,7 +15,7 @@ from rlkit.errors import UserError, install
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
-    from rlkit.run import RunDirectory
+    from rlkit.runs.run_directory import RunDirectory
     from rlkit.serving.server import Addresses
 
 NEEDS = ("grpc", "httptools", "orjson", "prometheus_client", "tensorflow_serving", "uvloop")
@@ -130,7 +130,7 @@ def serve(
 
 def run_at(path: Path) -> RunDirectory | None:
     """The run that a path means; None if it is a folder of SavedModels, or neither."""
-    from rlkit.run import find, runs_below, untrained
+    from rlkit.runs.run_directory import find, runs_below, untrained
     from rlkit.serving.folders import versions_in
 
     if not path.is_dir() or (not (path / "run.json").exists() and (versions_in(path) or not runs_below(path))):
@@ -149,5 +149,5 @@ def exported(run: RunDirectory, trust: bool = False) -> Path:
         return folder
     say(f"exporting {run.path}")
     with loading():
-        from rlkit.experiments.exporting import export_run
+        from rlkit.api.exporting import export_run
     return export_run(run.path, "savedmodel", trust=trust, say=say).path

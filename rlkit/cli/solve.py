@@ -25,8 +25,8 @@ from rlkit.cli.common import (
 from rlkit.errors import UserError
 
 if TYPE_CHECKING:
-    from rlkit.experiments.solving import Problem
-    from rlkit.solution import Solution
+    from rlkit.api.solving import Problem
+    from rlkit.exact.solution import Solution
 
 
 class Solver(Name):
@@ -37,7 +37,7 @@ class Solver(Name):
 
     def names(self) -> list[str]:
         """Every planner, "auto" first."""
-        from rlkit.experiments.catalogue import SOLVERS
+        from rlkit.api.catalogue import SOLVERS
 
         return list(SOLVERS)
 
@@ -152,8 +152,8 @@ def read_problem(values: dict[str, Any]) -> tuple[Problem, dict[str, Any]]:
     Raises:
         UserError: none is named, or more than one.
     """
-    from rlkit.experiments.solving import TRIANGLE
-    from rlkit.mdp import FiniteMDP
+    from rlkit.api.solving import TRIANGLE
+    from rlkit.exact.mdp import FiniteMDP
 
     env, path = values.pop("env"), values.pop("mdp")
     own = {str(option.name): option.opts[0] for option in click.get_current_context().meta["rlkit.options"]}
@@ -204,7 +204,7 @@ def planner_options() -> list[click.Parameter]:
 
 def take_options(solver: str, values: dict[str, Any]) -> dict[str, Any]:
     """The planner's own options, taken out of the values; UserError for one that it does not take."""
-    from rlkit.experiments.catalogue import SOLVER_OPTIONS
+    from rlkit.api.catalogue import SOLVER_OPTIONS
 
     names = [name for takes in SOLVER_OPTIONS.values() for name in takes]
     given = {name: value for name in names if (value := values.pop(name)) is not None}
@@ -275,18 +275,18 @@ def solve(solver: str, picture: Path | None, save: Path | None, as_json: bool, *
         if path is not None:
             check_output(path, *endings)
     problem, env_args = read_problem(values)
-    from rlkit.experiments import pictures, solving
+    from rlkit.api import solution_pictures, solving
 
     with solving.opened(problem, env_args) as opened:
         solution = solving.solve(opened, solver, **values, **own)
         if as_json:
             print_json(solution.to_dict())
         else:
-            show(solution, solver, pictures.text(opened, solution))
+            show(solution, solver, solution_pictures.text(opened, solution))
         if save is not None:
             solving.save(solution, save)
         if picture is not None:
-            pictures.draw(opened, solution, picture, solver=solver, **own)
+            solution_pictures.draw(opened, solution, picture, solver=solver, **own)
     if not as_json:
         for path in (save, picture):
             if path is not None:

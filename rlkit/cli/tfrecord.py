@@ -13,9 +13,9 @@ from rlkit.errors import UserError
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
-    from rlkit.images import OnError
-    from rlkit.tfrecord import Damage, Records
-    from rlkit.tfrecord_schema import Compression, Feature, Schema
+    from rlkit.data.image_folders import OnError
+    from rlkit.data.tfrecord.reading import Damage, Records
+    from rlkit.data.tfrecord.schema import Compression, Feature, Schema
 
 ON_ERROR = Name("--on-error", ["stop", "skip"])
 
@@ -58,10 +58,10 @@ def write(
     record. Images stay as they are encoded. Several files are called NAME-00000-of-00004.tfrecord and so on.
     """
     with loading():
-        from rlkit import tfrecord_writing
-    tfrecord_writing.targets(file, shards, force)  # before every image is looked at
-    opened = tfrecord_writing.open_source(source, labels, on_error, say)
-    records = tfrecord_writing.write(opened, file, shards, compression, force)
+        from rlkit.data.tfrecord import writing
+    writing.targets(file, shards, force)  # before every image is looked at
+    opened = writing.open_source(source, labels, on_error, say)
+    records = writing.write(opened, file, shards, compression, force)
     click.echo(printable(f"{file}: {size(records)}"))
     click.echo(printable(f"next: {words('rlkit', 'tfrecord', 'read', file)}"))
 
@@ -90,8 +90,8 @@ def read(file: Path, limit: int, on_error: OnError, folder: Path | None, as_json
     FILE is the name given to `rlkit tfrecord write`, one of the files that it wrote, or their schema.
     """
     with loading():
-        from rlkit import tfrecord_unpacking
-        from rlkit.tfrecord import class_counts, damages, open_records
+        from rlkit.data.tfrecord import unpacking
+        from rlkit.data.tfrecord.reading import class_counts, damages, open_records
     records = open_records(file)
     damaged = []
     for damage in damages(records):
@@ -103,7 +103,7 @@ def read(file: Path, limit: int, on_error: OnError, folder: Path | None, as_json
     readable = sum(lost.get(name, n) for name, n in zip(records.files, records.schema.records, strict=True))
     if not readable:
         raise UserError(f"{file}: no record can be read")
-    written = tfrecord_unpacking.unpack(records, folder, damaged) if folder else None
+    written = unpacking.unpack(records, folder, damaged) if folder else None
     found = {"readable": readable, "classes": class_counts(records, damaged), "first": first(records, limit, damaged)}
     if as_json:
         print_json(summary(file, records, damaged) | found | ({"to": str(written)} if written else {}))
@@ -115,7 +115,7 @@ def read(file: Path, limit: int, on_error: OnError, folder: Path | None, as_json
 
 def first(records: Records, limit: int, damaged: list[Damage]) -> list[dict[str, int | float | str]]:
     """The first records in a short form."""
-    from rlkit.tfrecord import batches
+    from rlkit.data.tfrecord.reading import batches
 
     rows = (
         {name: shown(values[i]) for name, values in batch.items()}

@@ -32,8 +32,8 @@ from rlkit.errors import UserError
 from rlkit.loading import loading
 
 if TYPE_CHECKING:
-    from rlkit.evaluation import Evaluation
-    from rlkit.experiments.training import Run
+    from rlkit.api.agent_run import Run
+    from rlkit.interaction.evaluation import Evaluation
 
 GROUPS = {"env": "Env", "training": "Training", "agent": "Agent", "logging": "Logging", "device": "Device"}
 
@@ -50,12 +50,12 @@ class Agents(Nouns):
     verb, noun, example = "train", "agent", "rlkit train dqn --env CartPole-v1"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from rlkit.experiments.catalogue import agent_summaries
+        from rlkit.api.catalogue import agent_summaries
 
         return list(agent_summaries())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from rlkit.experiments.catalogue import agent_summaries
+        from rlkit.api.catalogue import agent_summaries
 
         if cmd_name not in agent_summaries():
             return None
@@ -88,13 +88,13 @@ def train(ctx: click.Context, path: Path | None, steps: int | None, trust: bool,
         return
     assert path is not None
     with loading():
-        from rlkit.experiments.training import resume
+        from rlkit.api.training import resume
     conclude([resume(path, steps=steps, trust=trust, say=say, progress="")], {}, as_json)
 
 
 def agent_command(agent: str, env: str | None) -> click.Command:
     """The command that trains an agent, with the env's arguments as flags if the env is known."""
-    from rlkit.experiments.catalogue import agent_summaries, config_class
+    from rlkit.api.catalogue import agent_summaries, config_class
 
     options: list[click.Parameter] = [
         *field_options(config_class(agent)),
@@ -114,7 +114,7 @@ def agent_command(agent: str, env: str | None) -> click.Command:
 
 def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
     """Train as the parsed options say."""
-    from rlkit.experiments.configuration import resolve
+    from rlkit.api.configuration import resolve
 
     env_args = {name: value for name in env_options if (value := values.pop(name)) is not None}
     own, fields, seeds = own_options(values)
@@ -124,7 +124,7 @@ def start(agent: str, values: dict[str, Any], env_options: set[str]) -> None:
     source = {"preset": own["preset"], "config": own["file"]}
     resolve(agent, env, fields=fields, **source)
     with loading():
-        from rlkit.experiments import training
+        from rlkit.api import training
     common = {"run_dir": own["run_dir"], "say": say, **source, **fields}
     if seeds is None:
         conclude([training.train(agent, env, progress="", **common)], {}, own["as_json"])

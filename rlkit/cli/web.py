@@ -22,16 +22,17 @@ def web(run: Path, host: str, port: int, checkpoint: str, trust: bool) -> None:
 
     Env and agent run in the browser. `rlkit export RUN --to web` writes the same page for any web server.
     """
-    from rlkit.experiments import webpage
-    from rlkit.run import find, untrained
+    from rlkit.api import webpage
+    from rlkit.runs.run_directory import find, untrained
+    from rlkit.web import server as web_server
 
     directory = find(run, untrained, verb="train", say=say)
     webpage.check(directory)
     with (
         tempfile.TemporaryDirectory(prefix="rlkit-web-") as folder,
-        webpage.Server(Path(folder) / "page", host, port) as server,
+        web_server.Server(Path(folder) / "page", host, port) as server,
     ):
         with loading():
-            from rlkit.experiments.training import load
+            from rlkit.api.agent_run import load
         webpage.build(load(directory.path, say, trust=trust), server.folder, checkpoint)
         server.serve(lambda: click.echo(f"{server.address}  Ctrl-C stops"))

@@ -14,22 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit.custom import Linear
 from rlkit.errors import UserError
-from rlkit.facts import Facts
-from rlkit.networks import (
-    EMBEDDING,
-    MIDPOINTS,
-    Dueling,
-    Expectation,
-    FractionEmbedding,
-    MidpointMean,
-    NarrowDense,
-    OneHot,
-    PatchConv2D,
-    cosines,
-    midpoints,
-)
+from rlkit.networks.plain import _called
 
 Arrays = Mapping[str, np.ndarray]
 Runtime = Callable[[Arrays], dict[str, np.ndarray]]
@@ -178,92 +164,3 @@ class Format(Protocol):
     def opened(self, folder: Any, portable: Portable) -> AbstractContextManager[Runtime]:  # noqa: ANN401 - a path
         """What was written, as another runtime runs it."""
         ...
-
-
-def of_network(network: keras.Model, first_action: int) -> Portable:
-    """A policy from its Q-network, [B, ...] to [B, A]; or [B, ...] and [B, M] to [B, A] and [B, M]."""
-    model = plain(network)
-    names = ("observation", "memory")
-    inputs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in zip(names, model.inputs, strict=False)}
-    codes = next((layer for layer in network.layers if isinstance(layer, OneHot)), None)
-    states = (codes.start, codes.start + codes.depth) if codes else None
-    return Portable(model, inputs, "q_values", "action", first_action, states=states)
-
-
-def of_table(values: np.ndarray, first_state: int, first_action: int) -> Portable:
-    """A policy from a table of action values, [S, A]."""
-    inputs = keras.Input((), dtype="int32", name="observation")
-    states = inputs - first_state if first_state else inputs
-    table = keras.layers.Embedding(*values.shape, name="q_values")
-    model = keras.Model(inputs, table(states))
-    table.set_weights([values])
-    specs = {"observation": tf.TensorSpec([None], tf.int32)}
-    return Portable(model, specs, "q_values", "action", first_action, states=(first_state, first_state + len(values)))
-
-
-def of_supervised(network: keras.Model, facts: Facts) -> Portable:
-    """A supervised model: pixels of images come as uint8, classes and characters leave as probabilities.
-
-    Numbers leave in the unit that the targets had.
-    """
-    image, text = facts.kind == "classes" and len(facts.shape) == 3, facts.kind == "text"
-    dtype = tf.uint8 if image else tf.int32 if text else tf.as_dtype(facts.dtype)
-    shape = (None,) if text else facts.shape
-    inputs = keras.Input(shape, dtype=dtype.name, name="inputs")
-    x = keras.layers.Rescaling(1 / 255, name="pixels")(inputs) if image else inputs
-    outputs = plain(network)(x)
-    if facts.kind == "numbers":
-        scale = keras.layers.Rescaling(facts.target_deviation, offset=facts.target_mean, name="unit")
-        outputs = scale(outputs)
-    else:
-        outputs = keras.layers.Softmax(name="probabilities")(outputs)
-    return Portable(
-        keras.Model(inputs, outputs),
-        {"inputs": tf.TensorSpec([None, *shape], dtype)},
-        "predictions",
-        "class" if facts.kind == "classes" else "",
-        labels=facts.classes,
-        fixed={"inputs": facts.shape},
-    )
-
-
-def plain(network: keras.Model) -> keras.Model:
-    """The same model of layers and operations that Keras itself has, so that a file of it needs no rlkit."""
-    own = Dueling | OneHot | NarrowDense | PatchConv2D | Expectation | FractionEmbedding | MidpointMean | Linear
-    if not any(isinstance(layer, own) for layer in network.layers):
-        return network
-
-    def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if isinstance(layer, NarrowDense | Linear):
-            return keras.layers.Dense(layer.units, name=layer.name)
-        if isinstance(layer, PatchConv2D):
-            return keras.layers.Conv2D.from_config(layer.get_config())
-        if isinstance(layer, FractionEmbedding):
-            return keras.layers.Dense(layer.kernel.shape[1], "relu", name=layer.name)
-        return layer if isinstance(layer, own) else type(layer).from_config(layer.get_config())
-
-    copy = keras.models.clone_model(network, clone_function=replaced, call_function=_called)
-    copy.set_weights(network.get_weights())
-    return copy
-
-
-def _called(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401 - tensors of Keras
-    """A layer's outputs, by Keras' own operations where the layer is rlkit's."""
-    if isinstance(layer, Dueling):
-        value, advantages = inputs
-        return value + advantages - keras.ops.mean(advantages, axis=1, keepdims=True)
-    if isinstance(layer, Expectation):
-        scale = np.linspace(layer.low, layer.high, inputs[0].shape[-1]).tolist()
-        shares = keras.layers.Softmax(name=f"{layer.name}_probabilities")(*inputs)
-        return keras.ops.sum(keras.layers.Rescaling(scale, name=f"{layer.name}_atoms")(shares), axis=-1)
-    if layer.name == EMBEDDING:
-        features = inputs[0][:, None]  # [B, 1, D]
-        waves = np.asarray(cosines(midpoints(MIDPOINTS)))  # [N, COSINES]
-        rows = features * layer(keras.ops.zeros_like(features[..., :1]) + waves)  # [B, N, D]
-        return keras.ops.reshape(rows, (-1, features.shape[-1]))
-    if isinstance(layer, MidpointMean):
-        return keras.ops.mean(keras.ops.reshape(inputs[0], (-1, MIDPOINTS, inputs[0].shape[-1])), axis=1)
-    if isinstance(layer, OneHot):
-        codes = keras.ops.cast(inputs[0], "int32")
-        return keras.ops.one_hot(codes - layer.start if layer.start else codes, layer.depth)
-    return layer(*inputs, **options)

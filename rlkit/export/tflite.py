@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.errors import UserError
+from rlkit.export.litert import LiteRT
 from rlkit.export.portable import Arrays, Portable, Runtime, Settings
-from rlkit.litert import LiteRT
 from rlkit.quiet import quiet
 
 FILE = "model.tflite"

@@ -1,0 +1,1 @@
+"""The deep Q-network and its variants."""

@@ -1,0 +1,1 @@
+"""Planners of finite Markov decision processes."""

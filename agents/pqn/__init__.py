@@ -1,0 +1,1 @@
+"""The parallelised Q-network."""

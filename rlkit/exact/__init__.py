@@ -1,0 +1,1 @@
+"""Finite Markov decision processes: models, backups, bounds and solutions."""

@@ -1,0 +1,1 @@
+"""The interface between agents and environments: vector envs, functional envs, evaluation."""

@@ -1,0 +1,1 @@
+"""The mathematics of learning: agents' contracts, targets, schedules, exploration, optimizers."""

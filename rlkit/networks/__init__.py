@@ -1,0 +1,1 @@
+"""Keras networks and layers that agents share."""

@@ -1,0 +1,1 @@
+"""Pictures and videos of environments, solutions and learning curves."""

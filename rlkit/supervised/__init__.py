@@ -1,0 +1,1 @@
+"""Supervised learning: data sets, models, training."""
