@@ -8,15 +8,14 @@ the sum over a row is unrolled: twice as fast on random graphs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
+from rlkit.exact.model import Model
 from rlkit.exact.rows import CHUNKS, SERIAL_BELOW
 
-if TYPE_CHECKING:
-    from rlkit.exact.mdp import FiniteMDP
 
 
 WIDEST = 8
@@ -27,7 +26,7 @@ WORTH_UNROLLING = 2_000
 """Outcomes below which compiling for one more width takes longer than it will ever save."""
 
 
-def unrolled(mdp: FiniteMDP) -> tuple[int, ...]:
+def unrolled(mdp: Model) -> tuple[int, ...]:
     """A tuple as long as the model's rows are wide, empty where they differ or are long.
 
     Compiled code knows the length of a tuple, and unrolls a loop over it. Rows that follow each other without a gap
@@ -126,7 +125,7 @@ class Backup(NamedTuple):
         return max(0.0, self.high, -self.low)
 
 
-def back_up(mdp: FiniteMDP, v: np.ndarray, margin: float = 0.0, into: Backup | None = None) -> Backup:
+def back_up(mdp: Model, v: np.ndarray, margin: float = 0.0, into: Backup | None = None) -> Backup:
     """One Bellman backup of every state from the same values (Jacobi).
 
     Args:
@@ -169,7 +168,7 @@ def _gauss_seidel(
     return sweeps, change
 
 
-def gauss_seidel(mdp: FiniteMDP, v: np.ndarray, threshold: float, sweeps: int, done: int = 0) -> tuple[int, float]:
+def gauss_seidel(mdp: Model, v: np.ndarray, threshold: float, sweeps: int, done: int = 0) -> tuple[int, float]:
     """Bellman backups in place, from the last state to the first, then back, and so on.
 
     Args:
@@ -230,7 +229,7 @@ Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A policy's transitions between states that are not terminal, CSR: begin [S + 1], to, share."""
 
 
-def restrict(mdp: FiniteMDP, policy: np.ndarray, dtype: type = np.float64, into: Rows | None = None) -> Rows:
+def restrict(mdp: Model, policy: np.ndarray, dtype: type = np.float64, into: Rows | None = None) -> Rows:
     """The transitions that a policy chooses, one state after the other; terminal states have none.
 
     Args:
@@ -294,7 +293,7 @@ def _propagate(
     return lows.min(), highs.max()
 
 
-def propagate(mdp: FiniteMDP, rows: Rows, e: np.ndarray, new: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+def propagate(mdp: Model, rows: Rows, e: np.ndarray, new: np.ndarray, x: np.ndarray) -> tuple[float, float]:
     """new = gamma P e and x += new for a policy's rows; the lowest and highest of new. All [S], float32 or float64."""
     unroll = unrolled(mdp) if not mdp.terminal.any() else ()
     arguments = (unroll, *rows, mdp.gamma, e, new, x)

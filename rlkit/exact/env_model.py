@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces, wrappers
 
 from rlkit.errors import UserError
-from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.model import Model
 
 NEUTRAL = (
     wrappers.TimeLimit,
@@ -51,12 +51,16 @@ class NoModelError(UserError):
     """An env that does not say how it works."""
 
 
-def of_env(env: gymnasium.Env[Any, Any], gamma: float) -> FiniteMDP:
+M = TypeVar("M", bound=Model)
+
+
+def of_env(env: gymnasium.Env[Any, Any], gamma: float, make: type[M]) -> M:
     """The model of an env, where it has one that is the env's; see `FiniteMDP.from_env`.
 
     Args:
         env: as it is named: with its wrappers.
         gamma: discount of a step.
+        make: the class of the model, FiniteMDP.
 
     Raises:
         NoModelError: it has none.
@@ -66,7 +70,7 @@ def of_env(env: gymnasium.Env[Any, Any], gamma: float) -> FiniteMDP:
     layer = modelled(env)
     try:
         if callable(getattr(layer, "mdp", None)):
-            mdp = _from_method(layer, gamma)
+            mdp = _from_method(layer, gamma, make)
         else:
             actions = getattr(layer, "action_space", None)
             if not isinstance(actions, spaces.Discrete):
@@ -74,7 +78,7 @@ def of_env(env: gymnasium.Env[Any, Any], gamma: float) -> FiniteMDP:
             space, start = getattr(layer, "observation_space", None), getattr(layer, "initial_state_distrib", None)
             states = int(space.n) if isinstance(space, spaces.Discrete) else None
             table: Any = layer.P  # type: ignore[attr-defined] # `modelled` has seen it
-            mdp = from_table(table, states, int(actions.n), start, gamma)
+            mdp = make(**from_table(table, states, int(actions.n), start), gamma=gamma)
         _check_spaces(layer, mdp)
         compare(layer, mdp)
     except UserError as error:
@@ -114,19 +118,19 @@ def modelled(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     return layer
 
 
-def _from_method(layer: Any, gamma: float) -> FiniteMDP:  # noqa: ANN401 - an env with a method of its own
+def _from_method(layer: Any, gamma: float, make: type[M]) -> M:  # noqa: ANN401 - an env with a method of its own
     try:
         mdp = layer.mdp(gamma)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(f"mdp({gamma:g}) raised {type(error).__name__}: {error}") from error
-    if not isinstance(mdp, FiniteMDP):
+    if not isinstance(mdp, make):
         raise UserError(f"mdp({gamma:g}) is a {type(mdp).__name__}, expected a rlkit.FiniteMDP")
     return mdp if mdp.gamma == gamma else mdp.replace(gamma=gamma)
 
 
-def _check_spaces(layer: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
+def _check_spaces(layer: gymnasium.Env[Any, Any], mdp: Model) -> None:
     for what, name, count in (("states", "observation_space", mdp.states), ("actions", "action_space", mdp.actions)):
         space = getattr(layer, name, None)
         if isinstance(space, spaces.Discrete) and space.n != count:
@@ -136,8 +140,8 @@ def _check_spaces(layer: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
 # ---- Gymnasium's P
 
 
-def from_table(table: Any, states: int | None, actions: int, start: Any, gamma: float) -> FiniteMDP:  # noqa: ANN401 - from outside
-    """The process of Gymnasium's ``P[s][a] = [(probability, next state, reward, terminated), ...]``.
+def from_table(table: Any, states: int | None, actions: int, start: Any) -> dict[str, Any]:  # noqa: ANN401 - from outside
+    """The arguments of FiniteMDP for Gymnasium's ``P[s][a] = [(probability, next state, reward, terminated), ...]``.
 
     States and actions are counted from 0. What ends an episode is the outcome. A state is terminal where no step is
     taken: an outcome that ends the episode is the only way in from another state, and no episode starts there, or
@@ -148,7 +152,6 @@ def from_table(table: Any, states: int | None, actions: int, start: Any, gamma: 
         states: how many there are; None: as many as the table has.
         actions: how many there are.
         start: [S], probabilities of the first state; None: it is state 0.
-        gamma: discount of a step.
 
     Raises:
         UserError: whatever is not so, by its place in the table.
@@ -163,14 +166,13 @@ def from_table(table: Any, states: int | None, actions: int, start: Any, gamma: 
     origin = np.repeat(np.arange(states, dtype=np.int32), counts.reshape(states, actions).sum(axis=1))
     terminal = _terminal(origin, probability, next_state, reward, ended, first, states)
     flagged = ended & ~terminal[next_state] & ~terminal[origin]
-    return FiniteMDP(
-        (indptr, next_state, probability),
-        reward,
-        gamma=gamma,
-        terminal=terminal,
-        terminated=flagged if flagged.any() else None,
-        start=first,
-    )
+    return {
+        "transitions": (indptr, next_state, probability),
+        "rewards": reward,
+        "terminal": terminal,
+        "terminated": flagged if flagged.any() else None,
+        "start": first,
+    }
 
 
 def _first(start: Any) -> np.ndarray:  # noqa: ANN401 - from outside
@@ -294,7 +296,7 @@ def _float64(column: Sequence[Any]) -> np.ndarray:
 # ---- the env beside its model
 
 
-def compare(env: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
+def compare(env: gymnasium.Env[Any, Any], mdp: Model) -> None:
     """Refuse a model that cannot be the env's, from `STEPS` seeded steps in a copy of the env.
 
     Half of the episodes take random actions, the others those of a policy that is good by the model. What the env
@@ -313,7 +315,7 @@ def compare(env: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
     inner = type(env.unwrapped)
     if inner.reset is gymnasium.Env.reset or inner.step is gymnasium.Env.step:
         return
-    actor, random = _copied(env), np.random.default_rng(0)
+    actor, random = _copied(env, type(mdp)), np.random.default_rng(0)
     witness, policy, here = Witness(mdp), _good_policy(mdp), -1
     length = episode = 0
     for step in range(STEPS):
@@ -340,7 +342,7 @@ def compare(env: gymnasium.Env[Any, Any], mdp: FiniteMDP) -> None:
 class Witness:
     """Comparison of what an env did with a model."""
 
-    def __init__(self, mdp: FiniteMDP) -> None:
+    def __init__(self, mdp: Model) -> None:
         self.mdp = mdp
         self.ends = mdp.terminal[mdp.indices] if mdp.terminated is None else mdp.terminal[mdp.indices] | mdp.terminated
         self._counts: dict[bytes, np.ndarray] = {}
@@ -392,7 +394,7 @@ class Witness:
             )
 
 
-def _good_policy(mdp: FiniteMDP) -> np.ndarray:
+def _good_policy(mdp: Model) -> np.ndarray:
     """Actions that are good by the model within some steps, [S]."""
     soon, values = mdp.replace(gamma=0.95, horizon=None), np.zeros(mdp.states)
     q = soon.q_values(values)
@@ -402,19 +404,19 @@ def _good_policy(mdp: FiniteMDP) -> np.ndarray:
     return np.asarray(q.argmax(axis=1))
 
 
-def _copied(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+def _copied(env: gymnasium.Env[Any, Any], shared: type) -> gymnasium.Env[Any, Any]:
     """An env that can be stepped without a trace in the given one, and that draws nothing on a screen.
 
-    What cannot be copied, such as a window, is shared; so are the model and the parts of it.
+    What cannot be copied, such as a window, is shared; so are the model, by its class, and the parts of it.
     """
     actor = copy.copy(env)
     memo = {id(env): actor} | ({id(env.P): env.P} if hasattr(env, "P") else {})
     for name, value in vars(env).items():
         if isinstance(value, gymnasium.Env):
-            vars(actor)[name] = _copied(value)
+            vars(actor)[name] = _copied(value, shared)
             continue
         with suppress(Exception):
-            vars(actor)[name] = value if isinstance(value, FiniteMDP) else copy.deepcopy(value, memo)
+            vars(actor)[name] = value if isinstance(value, shared) else copy.deepcopy(value, memo)
     if "render_mode" in vars(actor):
         vars(actor)["render_mode"] = None
     return actor

@@ -18,7 +18,7 @@ from scipy import sparse
 from rlkit import npz
 from rlkit.errors import UserError, short
 from rlkit.exact import policy_evaluation
-from rlkit.exact import rows as exact_rows
+from rlkit.exact.rows import SUM_TOLERANCE, check, distance_to_end, expected, q_values
 from rlkit.files import home, whole
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class FiniteMDP:
 
     def _check_rows(self, rewards: np.ndarray) -> None:
         """Read every outcome once: refuse what is no distribution, and note the shape of the whole."""
-        shape = exact_rows.check(self.indptr, self.indices, self.probabilities, self.terminal, self.actions, rewards)
+        shape = check(self.indptr, self.indices, self.probabilities, self.terminal, self.actions, rewards)
         if shape.bad < len(self.indptr) - 1:
             raise UserError(self._what_is_wrong(int(shape.bad), rewards))
         self._check_terminal_rows()
@@ -93,7 +93,7 @@ class FiniteMDP:
         self.width = self.longest if even else 0
         self.packed = even and shape.uneven == 0
         if rewards.ndim == 1:
-            self.rewards = exact_rows.expected(self.indptr, self.probabilities, rewards).reshape(
+            self.rewards = expected(self.indptr, self.probabilities, rewards).reshape(
                 self.states, self.actions
             )
         else:
@@ -129,7 +129,7 @@ class FiniteMDP:
             return f"{here}: the probability of state {to[p < 0][0]} is {p[p < 0][0]:g}, which is negative"
         if ((to < 0) | (to >= self.states)).any():
             return f"{here}: leads to state {to[(to < 0) | (to >= self.states)][0]}, expected 0 to {self.states - 1}"
-        if abs(p.sum() - 1) > exact_rows.SUM_TOLERANCE:
+        if abs(p.sum() - 1) > SUM_TOLERANCE:
             return f"{here}: the probabilities sum to {p.sum():.12g}, expected 1"
         r = rewards[lo:hi] if rewards.ndim == 1 else rewards[state, action : action + 1]
         return f"{here}: the reward is {r[~np.isfinite(r)][0]}, expected a finite number"
@@ -140,7 +140,7 @@ class FiniteMDP:
             raise UserError(
                 "the discount is 1 and no state is terminal: give terminal states, a gamma below 1 or a horizon"
             )
-        distance = exact_rows.distance_to_end(self, self.available)
+        distance = distance_to_end(self, self.available)
         if (distance < 0).any():
             state = int(np.argmax(distance < 0))
             lo, hi = int(self.indptr[state * self.actions]), int(self.indptr[(state + 1) * self.actions])
@@ -155,7 +155,7 @@ class FiniteMDP:
         """[S A] float64: probability that a step ends the episode in a state that is not terminal."""
         if self.terminated is None:
             return np.zeros(self.states * self.actions)
-        return exact_rows.expected(self.indptr, self.probabilities, self.terminated.astype(np.float64))
+        return expected(self.indptr, self.probabilities, self.terminated.astype(np.float64))
 
     @property
     def weights(self) -> np.ndarray:
@@ -200,12 +200,12 @@ class FiniteMDP:
 
     def q_values(self, values: np.ndarray) -> np.ndarray:
         """r(s, a) + gamma E v(s'), [S, A] float64, of values [S]; -inf where not available, 0 in terminal states."""
-        return exact_rows.q_values(self, np.ascontiguousarray(values, np.float64))
+        return q_values(self, np.ascontiguousarray(values, np.float64))
 
     def expected_next(self, values: np.ndarray) -> np.ndarray:
         """E v(s'), [S, A] float64, of values [S]; 0 after the end of the episode and where not available."""
         following = np.where(self.terminal, 0.0, values)[self.indices]
-        sums = exact_rows.expected(self.indptr, self.weights, following)
+        sums = expected(self.indptr, self.weights, following)
         return np.asarray(sums).reshape(self.states, self.actions)
 
     def policy_values(self, policy: np.ndarray) -> np.ndarray:
@@ -260,7 +260,7 @@ class FiniteMDP:
             UserError: the env has no model, one that is not well formed, or one that is not what the env does, as a
                 wrapper around it may change that.
         """
-        from rlkit.exact import env_model  # noqa: PLC0415 - which takes this module
+        from rlkit.exact import env_model  # noqa: PLC0415 - Gymnasium's wrappers take a while
 
         if isinstance(env, str):
             made = gymnasium.make(env, **env_args)
@@ -268,7 +268,7 @@ class FiniteMDP:
                 return cls.from_env(made, gamma=gamma)
             finally:
                 made.close()
-        return env_model.of_env(env, gamma)
+        return env_model.of_env(env, gamma, FiniteMDP)
 
     def save(self, path: str | Path) -> None:
         """Write the process to a file, .npz; whole or not at all."""

@@ -5,8 +5,6 @@ Letters: S states. P [S, S] holds the transitions of the policy between states t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numba import njit
 from scipy import sparse
@@ -14,15 +12,14 @@ from scipy.sparse.linalg import splu
 
 from rlkit.errors import UserError
 from rlkit.exact import backups, rows
+from rlkit.exact.model import Model
 
-if TYPE_CHECKING:
-    from rlkit.exact.mdp import FiniteMDP
 
 DIRECT = 3_000
 """States up to which a system is factorised; beyond, the factors of a random graph are nearly dense."""
 
 
-def policy_values(mdp: FiniteMDP, policy: np.ndarray) -> np.ndarray:
+def policy_values(mdp: Model, policy: np.ndarray) -> np.ndarray:
     """See FiniteMDP.policy_values."""
     if policy.shape[-1:] != (mdp.states,) or policy.ndim > 2:
         raise UserError(f"the policy has the shape {policy.shape}, expected [{mdp.states}]")
@@ -50,7 +47,7 @@ def policy_values(mdp: FiniteMDP, policy: np.ndarray) -> np.ndarray:
     return _with_endless(system, reward, endless)
 
 
-def _to_the_horizon(mdp: FiniteMDP, policy: np.ndarray) -> np.ndarray:
+def _to_the_horizon(mdp: Model, policy: np.ndarray) -> np.ndarray:
     assert mdp.horizon is not None
     states, v = np.arange(mdp.states), np.zeros(mdp.states)
     if policy.ndim == 2 and len(policy) != mdp.horizon:
@@ -91,7 +88,7 @@ def _with_endless(system: backups.Rows, reward: np.ndarray, endless: np.ndarray)
     return values
 
 
-def expected_length(mdp: FiniteMDP, policy: np.ndarray) -> np.ndarray | None:
+def expected_length(mdp: Model, policy: np.ndarray) -> np.ndarray | None:
     """Upper bounds w [S] on the expected steps to the end, w >= 1 + P w; None if the policy does not end."""
     steps = np.where(mdp.terminal, 0.0, 1.0)
     system = backups.restrict(mdp, policy)

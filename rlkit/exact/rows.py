@@ -6,13 +6,13 @@ holds the outcomes of action a in state s; weights are probabilities, 0 where th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
-if TYPE_CHECKING:
-    from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.model import Model
+
 
 
 SUM_TOLERANCE = 1e-9
@@ -201,7 +201,7 @@ def _distance(
     return distance
 
 
-def distance_to_end(mdp: FiniteMDP, allowed: np.ndarray) -> np.ndarray:
+def distance_to_end(mdp: Model, allowed: np.ndarray) -> np.ndarray:
     """The fewest steps to the end of the episode by allowed actions, at best luck; -1 where they never end it.
 
     Args:
@@ -237,7 +237,7 @@ def _towards(
     return policy
 
 
-def towards_end(mdp: FiniteMDP, allowed: np.ndarray, distance: np.ndarray) -> np.ndarray:
+def towards_end(mdp: Model, allowed: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """The lowest allowed action of each state that can lead nearer to the end, [S] int64; distance as above."""
     arrays = (mdp.indptr, mdp.indices, mdp.weights, mdp.ending)
     return np.asarray(_towards(*arrays, np.ascontiguousarray(allowed), distance))
@@ -271,7 +271,7 @@ def _q_all(
         _q_rows(indptr, indices, weights, rewards, terminal, gamma, v, q, first, last)
 
 
-def q_values(mdp: FiniteMDP, values: np.ndarray) -> np.ndarray:
+def q_values(mdp: Model, values: np.ndarray) -> np.ndarray:
     """See FiniteMDP.q_values."""
     q = np.empty((mdp.states, mdp.actions))
     arrays = (mdp.indptr, mdp.indices, mdp.weights, mdp.rewards, mdp.terminal, mdp.gamma, values, q)
