@@ -149,9 +149,11 @@ def imported(env: str) -> str:
 
 
 MAKERS: dict[str, Callable[..., FunctionalEnv]] = {}
+"""What makes the tensor functions of registered functional envs, by id."""
 
 
 def load(target: str) -> Any:  # noqa: ANN401 - whatever it names
+    """An attribute of a module that is imported for it, as ``module:name``."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 

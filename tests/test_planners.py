@@ -15,8 +15,8 @@ from rlkit.agents.planning.goal import Goal
 from rlkit.agents.planning.planners import PLANNERS, solve
 from rlkit.errors import UserError
 from rlkit.exact import backups, bounds, end_components, policy_evaluation
-from rlkit.exact import rows as exact_rows
 from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.rows import SERIAL_BELOW
 from rlkit.exact.solution import NotConvergedError
 
 CYCLIC = [name for name in PLANNERS if name != "backward-induction"]
@@ -322,7 +322,7 @@ def large(states: int, reach: int, seed: int, *, ends: bool) -> FiniteMDP:
 @pytest.mark.parametrize("reach", [3, 15_000])
 def test_large_models_local_or_not_are_solved_by_what_fits(reach: int, ends: bool) -> None:
     mdp = large(30_000, reach, 1, ends=ends)
-    assert mdp.nnz > exact_rows.SERIAL_BELOW
+    assert mdp.nnz > SERIAL_BELOW
     auto = solve(mdp)
     assert auto.solver == ("inexact-policy-iteration" if reach == 3 else "modified-policy-iteration")
     slow = solve(mdp, "value-iteration", method="jacobi", tolerance=1e-8)

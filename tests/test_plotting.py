@@ -16,7 +16,7 @@ from PIL import Image
 from rlkit.cli.plot import plot
 from rlkit.envs.returns import possible_returns
 from rlkit.errors import UserError
-from rlkit.pictures import learning_curves as plotting
+from rlkit.pictures import learning_curves
 from rlkit.pictures.learning_curves import draw, figure
 from rlkit.runs.curves import groups
 from rlkit.runs.observers import METRICS
@@ -116,7 +116,7 @@ def test_what_the_command_draws_of_cartpole_ends_at_500(
     for seed, y in enumerate([400.0, 500.0, 500.0]):
         make({10: y, 20: y}, seed=seed, env_args={})
     drawn: list[Any] = []
-    monkeypatch.setattr(plotting, "save_figure", lambda what, _: drawn.append(what))
+    monkeypatch.setattr(learning_curves, "save_figure", lambda what, _: drawn.append(what))
     plot.main([str(tmp_path / "runs"), "--all", "--to", str(tmp_path / "a.png")], standalone_mode=False)
     (panel,) = drawn[0].axes
     assert panel.collections[0].get_datalim(panel.transData).ymax == 500

@@ -30,7 +30,7 @@ from rlkit.api import webpage
 from rlkit.envs.number_triangle import NumberTriangleEnv, Triangle
 from rlkit.errors import UserError
 from rlkit.experiments.benchmarks.web import FLAGS, wait
-from rlkit.web import server as web_server
+from rlkit.web.server import ASSETS, Server, _Handler
 
 if TYPE_CHECKING:
     from conftest import Said
@@ -54,8 +54,8 @@ needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node, whic
 def node(code: str, given: object) -> Any:
     """What code makes of `given`, both by way of JSON, which keeps every float64."""
     script = f"""
-import {{ CartPole }} from "{(web_server.ASSETS / "cartpole.mjs").as_uri()}";
-import {{ NumberTriangle }} from "{(web_server.ASSETS / "triangle.mjs").as_uri()}";
+import {{ CartPole }} from "{(ASSETS / "cartpole.mjs").as_uri()}";
+import {{ NumberTriangle }} from "{(ASSETS / "triangle.mjs").as_uri()}";
 import {{ readFileSync }} from "node:fs";
 const given = JSON.parse(readFileSync(0, "utf8"));
 /** An env played by actions, with random numbers as they are given. */
@@ -226,7 +226,7 @@ class Visit:
 
 
 @contextlib.contextmanager
-def serving(server: web_server.Server) -> Iterator[None]:
+def serving(server: Server) -> Iterator[None]:
     """Have a server answer in the background."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -271,7 +271,7 @@ def sites(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Ite
         found = {}
         for name, run in runs.items():
             folder = webpage.build(run, tmp_path_factory.mktemp("page") / name)
-            server = stack.enter_context(web_server.Server(folder, port=0))
+            server = stack.enter_context(Server(folder, port=0))
             stack.enter_context(serving(server))
             found[name] = Site(run, folder, server.address)
         yield found
@@ -584,7 +584,7 @@ def test_less_motion_begins_paused(sites: dict[str, Site], visit: Open) -> None:
 def test_a_page_that_lacks_its_model_says_so(sites: dict[str, Site], browser: BrowserContext, tmp_path: Path) -> None:
     folder = shutil.copytree(sites["cartpole"].folder, tmp_path / "page")
     (folder / "model.tflite").unlink()
-    with web_server.Server(folder, port=0) as server, serving(server):
+    with Server(folder, port=0) as server, serving(server):
         page = browser.new_page()
         page.goto(server.address)
         wait(page, "document.getElementById('status').innerText.includes('not work')")
@@ -722,14 +722,14 @@ def test_the_command_serves_the_page_and_leaves_nothing(
 ) -> None:
     kinds = {}
 
-    def serve(server: web_server.Server, started: Callable[[], None]) -> None:
+    def serve(server: Server, started: Callable[[], None]) -> None:
         started()
         with serving(server):
             for name in ("", "page.mjs", "vendor/litert/index.js", "style.css", "page.json"):
                 with urllib.request.urlopen(server.address + name) as response:
                     kinds[name] = response.headers["Content-Type"]
 
-    monkeypatch.setattr(web_server.Server, "serve", serve)
+    monkeypatch.setattr(Server, "serve", serve)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said = rl("web", runs["triangle"].path, "--port", "0")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/  Ctrl-C stops\n", said.out)
@@ -746,12 +746,12 @@ def test_the_command_serves_the_page_and_leaves_nothing(
 
 def test_wasm_has_its_type(tmp_path: Path) -> None:
     (tmp_path / "a.wasm").write_bytes(b"\0asm")
-    server = web_server.Server(tmp_path, port=0)
+    server = Server(tmp_path, port=0)
     with server, serving(server), urllib.request.urlopen(f"{server.address}a.wasm") as response:
         assert response.headers["Content-Type"] == "application/wasm"
 
 
-def asked(server: web_server.Server, data: bytes, *, end: bool = True) -> bytes:
+def asked(server: Server, data: bytes, *, end: bool = True) -> bytes:
     """The answer of the server to some bytes until it closes."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
         client.sendall(data)
@@ -765,9 +765,9 @@ def asked(server: web_server.Server, data: bytes, *, end: bool = True) -> bytes:
 
 def test_only_the_pages_files_are_served(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No folder is listed, and no path is an exception: %00 was a traceback and no answer."""
-    page = shutil.copytree(web_server.ASSETS, tmp_path / "page")
+    page = shutil.copytree(ASSETS, tmp_path / "page")
     (tmp_path / "secret.txt").write_text("secret")
-    with web_server.Server(page, port=0) as server, serving(server):
+    with Server(page, port=0) as server, serving(server):
         for path, status in {
             b"/": 200, b"/index.html": 200, b"/?a": 200, b"/style.css#x": 200, b"//style.css": 200, b"/./page.mjs": 200,
             b"/vendor/": 404, b"/vendor": 404, b"/vendor/litert/": 404, b"//evil.example/..": 404, b"//[/": 404,
@@ -785,8 +785,8 @@ def test_only_the_pages_files_are_served(tmp_path: Path, capfd: pytest.CaptureFi
 
 
 def test_what_the_page_may_do_is_said_in_headers(tmp_path: Path) -> None:
-    page = shutil.copytree(web_server.ASSETS, tmp_path / "page")
-    with web_server.Server(page, port=0) as server, serving(server):
+    page = shutil.copytree(ASSETS, tmp_path / "page")
+    with Server(page, port=0) as server, serving(server):
         for path in (b"/", b"/page.mjs", b"/missing"):
             found = asked(server, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").partition(
                 b"\r\n\r\n"
@@ -800,8 +800,8 @@ def test_what_the_page_may_do_is_said_in_headers(tmp_path: Path) -> None:
 
 
 def test_a_connection_that_says_nothing_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server._Handler, "timeout", 0.3)
-    with web_server.Server(tmp_path, port=0) as server, serving(server):
+    monkeypatch.setattr(_Handler, "timeout", 0.3)
+    with Server(tmp_path, port=0) as server, serving(server):
         begun = time.monotonic()
         for data in (b"", b"GET / HT", b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"):
             asked(server, data, end=False)
@@ -812,7 +812,7 @@ def test_a_page_of_another_cannot_show_it(sites: dict[str, Site], browser: Brows
     """In a frame a stranger's page could have a person click on what they do not see."""
     page = browser.new_page()
     try:
-        with web_server.Server(sites["cartpole"].folder, port=0) as other, serving(other):
+        with Server(sites["cartpole"].folder, port=0) as other, serving(other):
             page.goto(f"{other.address}style.css")
             refused: list[str] = []
             page.on("console", lambda said: refused.append(said.text))

@@ -1,6 +1,6 @@
 """Backward induction on a number triangle as one TensorFlow program, where the numbers are tensors already.
 
-Letters: N rows; S = N (N + 1) / 2 cells, the bottom row first, as in triangle_induction.py.
+Letters: N rows; S = N (N + 1) / 2 cells, the bottom row first, as in triangle.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Induced(NamedTuple):
 
 
 def solve_triangle(numbers: tf.Tensor, rows: int, slip: float = 0.0) -> Induced:
-    """The recurrence of triangle_induction.solve_triangle, compiled by XLA for N rows.
+    """The recurrence of triangle.solve_triangle, compiled by XLA for N rows.
 
     What lies beyond the end of a row, the beginning of the next one, is computed too and never read: column j needs
     columns j and j + 1 of the row below alone. So each row is one slice of a fixed width.

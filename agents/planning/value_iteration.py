@@ -13,10 +13,9 @@ from numba import njit
 
 from rlkit.agents.planning.goal import Goal, Progress
 from rlkit.errors import unknown
-from rlkit.exact import backups as bellman
-from rlkit.exact import rows
-from rlkit.exact.backups import Backup
+from rlkit.exact.backups import Backup, back_up, following, gauss_seidel
 from rlkit.exact.mdp import FiniteMDP
+from rlkit.exact.rows import predecessors
 
 METHODS = ("jacobi", "gauss-seidel", "prioritized")
 Method = Literal["jacobi", "gauss-seidel", "prioritized"]
@@ -36,11 +35,11 @@ def value_iteration(mdp: FiniteMDP, v: np.ndarray, goal: Goal, *, method: Method
     if method == "jacobi":
         return _jacobi(mdp, v, goal)
     if method == "gauss-seidel":
-        sweeps, _ = bellman.gauss_seidel(mdp, v, goal.threshold, goal.iterations)
+        sweeps, _ = gauss_seidel(mdp, v, goal.threshold, goal.iterations)
         return Progress(v, sweeps)
     if method == "prioritized":
         arrays = (mdp.indptr, mdp.indices, mdp.weights, mdp.rewards, mdp.terminal, mdp.gamma)
-        begin, origin = rows.predecessors(mdp.indptr, mdp.indices, mdp.weights, mdp.terminal, mdp.available)
+        begin, origin = predecessors(mdp.indptr, mdp.indices, mdp.weights, mdp.terminal, mdp.available)
         backups = _prioritized(*arrays, begin, origin, v, goal.threshold, goal.iterations * mdp.states)
         return Progress(v, -(-backups // mdp.states))
     raise unknown("method", method, METHODS)
@@ -49,7 +48,7 @@ def value_iteration(mdp: FiniteMDP, v: np.ndarray, goal: Goal, *, method: Method
 def _jacobi(mdp: FiniteMDP, v: np.ndarray, goal: Goal) -> Progress:
     backup: Backup | None = None
     for sweep in range(goal.iterations):
-        backup = bellman.back_up(mdp, v, goal.margin, backup)
+        backup = back_up(mdp, v, goal.margin, backup)
         if goal.met(mdp, backup):
             return Progress(v, sweep + 1, backup)
         spare, v = v, backup.new
@@ -70,7 +69,7 @@ def _best(
     best = -np.inf
     for a in range(rewards.shape[1]):
         row = s * rewards.shape[1] + a
-        best = max(best, rewards[s, a] + gamma * bellman.following((), indptr, indices, weights, v, row))
+        best = max(best, rewards[s, a] + gamma * following((), indptr, indices, weights, v, row))
     return best
 
 

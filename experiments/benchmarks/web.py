@@ -112,12 +112,12 @@ def main() -> None:
     from rlkit.api import webpage
     from rlkit.api.agent_run import load
     from rlkit.api.training import train
-    from rlkit.web import server as web_server
+    from rlkit.web.server import Server
 
     with tempfile.TemporaryDirectory() as folder:
         run = load(given.run) if given.run else train("dqn", "CartPole-v1", run_dir=Path(folder) / "runs")
         page = webpage.build(run, Path(folder) / "page")
-        with web_server.Server(page, port=0) as server, sync_playwright() as playwright:
+        with Server(page, port=0) as server, sync_playwright() as playwright:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             context = playwright.chromium.launch_persistent_context(

@@ -27,9 +27,8 @@ from rlkit.runs.disk import check_room, room_for
 from rlkit.runs.observers import FIT_EVALUATIONS, FIT_METRICS, CsvObserver, ProgressObserver, TensorBoardObserver
 from rlkit.runs.profiling import Profiler
 from rlkit.runs.run_directory import AnyRun, RunDirectory
-from rlkit.supervised import config as fit_config
 from rlkit.supervised import datasets, models
-from rlkit.supervised.config import FitConfig, LSTMConfig
+from rlkit.supervised.config import FitConfig, LSTMConfig, config_class
 from rlkit.supervised.description import Data, Facts
 from rlkit.supervised.pipeline import Pipeline, augmentation
 from rlkit.supervised.text import Generator, encode
@@ -236,7 +235,7 @@ def load(path: str | Path, say: Say = silent, *, begun: bool = False) -> FitRun:
     """
     directory = run_directory.find(path, run_directory.untrained, verb="fit", say=say, begun=begun)
     directory.require("fit")
-    kind, file = fit_config.config_class(directory.agent), str(directory.path / "config.toml")
+    kind, file = config_class(directory.agent), str(directory.path / "config.toml")
     config = build(kind, (file, directory.config(say)))
     try:
         facts = Facts.from_json(directory.kept(FACTS, say) or read_text(directory.path / FACTS))

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from rlkit.agents.planning import planners
-from rlkit.agents.planning import triangle as triangle_induction
+from rlkit.agents.planning import planners, triangle
 from rlkit.api.catalogue import SOLVER_OPTIONS
 from rlkit.config import checked
 from rlkit.envs import lookup
@@ -89,11 +88,11 @@ LARGE_TRIANGLE = 200_000
 
 def solve_triangle(env: NumberTriangleEnv, solver: str, *, gamma: float | None, **settings: Any) -> Solution:  # noqa: ANN401
     """A number triangle by backward induction; a large one by a kernel of its own."""
-    triangle = env.triangle
-    if triangle.cells < LARGE_TRIANGLE or gamma not in (None, 1.0) or set(settings) - COMMON:
+    numbers = env.triangle
+    if numbers.cells < LARGE_TRIANGLE or gamma not in (None, 1.0) or set(settings) - COMMON:
         return planners.solve(model(env, gamma=gamma), solver, **settings)
     begun = time.perf_counter()
-    found = triangle_induction.solve_triangle(triangle.bottom_first(), env.slip)
+    found = triangle.solve_triangle(numbers.bottom_first(), env.slip)
     # As far as float64 goes for values of this size: a smaller tolerance could not be met.
     tolerance = max(settings["tolerance"], 1e-11 * abs(found.value_at_start))
     vars(found).update(

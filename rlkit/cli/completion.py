@@ -14,8 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=Name("shell", SHELLS))
 def completion(shell: str) -> None:
     """Print the script that teaches a shell to complete rlkit's words."""
-    from rlkit.cli import cli
-
+    root = click.get_current_context().find_root().command
     made = get_completion_class(shell)
     assert made is not None
-    click.echo(made(cli, {}, "rlkit", "_RLKIT_COMPLETE").source())
+    click.echo(made(root, {}, "rlkit", "_RLKIT_COMPLETE").source())

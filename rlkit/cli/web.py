@@ -24,13 +24,13 @@ def web(run: Path, host: str, port: int, checkpoint: str, trust: bool) -> None:
     """
     from rlkit.api import webpage
     from rlkit.runs.run_directory import find, untrained
-    from rlkit.web import server as web_server
+    from rlkit.web.server import Server
 
     directory = find(run, untrained, verb="train", say=say)
     webpage.check(directory)
     with (
         tempfile.TemporaryDirectory(prefix="rlkit-web-") as folder,
-        web_server.Server(Path(folder) / "page", host, port) as server,
+        Server(Path(folder) / "page", host, port) as server,
     ):
         with loading():
             from rlkit.api.agent_run import load

@@ -16,8 +16,6 @@ from numba import njit, prange
 from rlkit.exact.model import Model
 from rlkit.exact.rows import CHUNKS, SERIAL_BELOW
 
-
-
 WIDEST = 8
 """Largest width that is compiled for; wider rows are long enough for a loop."""
 

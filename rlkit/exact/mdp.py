@@ -93,9 +93,7 @@ class FiniteMDP:
         self.width = self.longest if even else 0
         self.packed = even and shape.uneven == 0
         if rewards.ndim == 1:
-            self.rewards = expected(self.indptr, self.probabilities, rewards).reshape(
-                self.states, self.actions
-            )
+            self.rewards = expected(self.indptr, self.probabilities, rewards).reshape(self.states, self.actions)
         else:
             self.rewards = rewards
         if self.masked:

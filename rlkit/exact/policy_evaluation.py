@@ -14,7 +14,6 @@ from rlkit.errors import UserError
 from rlkit.exact import backups, rows
 from rlkit.exact.model import Model
 
-
 DIRECT = 3_000
 """States up to which a system is factorised; beyond, the factors of a random graph are nearly dense."""
 

@@ -13,8 +13,6 @@ from numba import njit, prange
 
 from rlkit.exact.model import Model
 
-
-
 SUM_TOLERANCE = 1e-9
 """How far from 1 a row's sum may be."""
 

@@ -22,6 +22,7 @@ SMALLEST = 36
 
 
 def seed_sequence(seed: int, count: int) -> Iterator[int]:
+    """Seeds of a network's initializers, as many as it may need."""
     return iter(np.random.SeedSequence(seed).generate_state(count).tolist())
 
 
