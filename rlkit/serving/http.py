@@ -7,19 +7,17 @@ is method, path and body, an answer is status, body and type. What a client may 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import orjson
 
 from rlkit.serving.bodies import Compressed
 from rlkit.serving.hosts import Hosts
-
-if TYPE_CHECKING:
-    from rlkit.serving.connection import Connection
 
 JSON_TYPE = "application/json"
 
@@ -49,12 +47,31 @@ def _head(status: int, kind: str, more: bytes, most: bytes) -> bytes:
     return line + more + most + b"Content-Length: "
 
 
+class Client(Protocol):
+    """A connection, as slots and servers see it: a `rlkit.serving.connection.Connection`."""
+
+    transport: asyncio.Transport
+    server: Server
+
+    def flush(self) -> None:
+        """Send the answers that are ready, in the order of the requests."""
+        ...
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer a request that is still read with an error, and end the connection."""
+        ...
+
+    def check(self, now: float) -> None:
+        """Close the connection if it has taken too long."""
+        ...
+
+
 class Slot:
     """A request that waits for its answer; answers go out in the order of the requests."""
 
     __slots__ = ("closes", "connection", "head_only", "held", "keeps", "ready")
 
-    def __init__(self, connection: Connection, closes: bool, head_only: bool = False, keeps: bool = False) -> None:
+    def __init__(self, connection: Client, closes: bool, head_only: bool = False, keeps: bool = False) -> None:
         self.connection, self.closes, self.head_only, self.keeps = connection, closes, head_only, keeps
         self.ready: bytes | list[bytes] | None = None
         self.held = 0
@@ -87,16 +104,16 @@ class Server:
     def __init__(self, handler: Handler, limit: int, hosts: Hosts, cors: bool = False) -> None:
         self.handler, self.limit, self.hosts = handler, limit, hosts
         self.headers = CORS if cors else b""
-        self.connections: set[Connection] = set()
+        self.connections: set[Client] = set()
         self.stopping = 0.0
         """When it was told to stop; 0 before."""
         self.held = 0
         """Bytes of large bodies that are read or wait for their answer."""
         self.most = 16 * limit
-        self.large: dict[Connection, None] = {}
+        self.large: dict[Client, None] = {}
         """Connections on which a large body is read, the first to begin first."""
 
-    def hold(self, connection: Connection, size: int) -> None:
+    def hold(self, connection: Client, size: int) -> None:
         """Count bytes of a large body; where there are too many, the one that is read for the longest is given up."""
         self.large[connection] = None
         self.held += size
