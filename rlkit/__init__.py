@@ -17,6 +17,8 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
+from rlkit.version import __version__
+
 if TYPE_CHECKING:
     from rlkit.api.agent_run import Run
     from rlkit.api.comparison import compare
@@ -26,14 +28,12 @@ if TYPE_CHECKING:
     from rlkit.api.solving import solve
     from rlkit.api.training import train, train_seeds
 
-__version__ = "0.1.0"
-
 if platform.machine() in ("x86_64", "AMD64") and "tensorflow" not in sys.modules:
     # TensorFlow reads it as it is loaded, and leaves oneDNN out on CPUs without AVX512-VNNI otherwise: decision 0024
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _LAZY = {
-    "Run": "rlkit.api.training",
+    "Run": "rlkit.api.agent_run",
     "train": "rlkit.api.training",
     "train_seeds": "rlkit.api.training",
     "FitRun": "rlkit.api.fitting",

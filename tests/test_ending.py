@@ -182,7 +182,7 @@ def test_an_interrupted_evaluation_says_that_the_run_is_done(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "evaluate", interrupt)
+    monkeypatch.setattr(agent_run, "evaluate", interrupt)
     monkeypatch.chdir(tmp_path)
     said = rl("train", "q-learning", "--env", "FrozenLake-v1", "--steps", 50, "--eval-interval", 0, "--preset", "none")
     assert said.code == 130

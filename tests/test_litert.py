@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> agent_run.Run:
 @pytest.fixture(scope="module")
 def file(run: agent_run.Run) -> Path:
     path = run.path / "policy.tflite"
-    write_tflite(run, path)
+    write_tflite(run.agent()[0], path)
     return path
 
 
@@ -76,7 +76,7 @@ def test_a_memory_is_each_envs_own_and_ends_with_the_episode(tmp_path: Path) -> 
 def test_a_recurrent_agents_file_plays_as_the_agent(tmp_path: Path) -> None:
     memory: dict[str, Any] = {"network": "lstm", "lstm_units": 8, "sequence_length": 4, "burn_in": 2, "batch_size": 4}
     run = training.train("dqn", "rlkit/MaskedCartPole-v0", run_dir=tmp_path, **TINY, **memory)
-    write_tflite(run, tmp_path / "f.tflite")
+    write_tflite(run.agent()[0], tmp_path / "f.tflite")
     found = play(tmp_path / "f.tflite", "rlkit/MaskedCartPole-v0", {}, 25, 3)
     expected = run.evaluate(25, 3)
     assert found.returns == expected.returns

@@ -26,10 +26,11 @@ import pytest
 from gymnasium.utils import seeding
 
 import rlkit
-from rlkit.api import webpage
+from rlkit.api import policy_models, webpage
 from rlkit.envs.number_triangle import NumberTriangleEnv, Triangle
 from rlkit.errors import UserError
 from rlkit.experiments.benchmarks.web import FLAGS, wait
+from rlkit.learning.agent import Learner
 from rlkit.web.server import ASSETS, Server, _Handler
 
 if TYPE_CHECKING:
@@ -612,11 +613,11 @@ def test_a_failure_leaves_the_earlier_page(
     out = tmp_path / "page"
     shutil.copytree(sites["triangle"].folder, out)
 
-    def broken(run: Run, path: Path, checkpoint: str) -> None:
+    def broken(agent: Learner, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(webpage, "write_tflite", broken)
+        patched.setattr(policy_models, "write_tflite", broken)
         with pytest.raises(UserError, match=r"page cannot be written: No space left on device"):
             webpage.build(sites["cartpole"].run, out)
     assert json.loads((out / webpage.FACTS).read_text())["agent"] == "q-learning"

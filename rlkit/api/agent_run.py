@@ -132,12 +132,14 @@ class Run(AnyRun):
 
     def _litert(self, num_envs: int, checkpoint: str) -> tuple[Policy, int]:
         """As `policy`, by LiteRT."""
-        from rlkit.api.policy_models import write_tflite  # noqa: PLC0415 - it imports this module
-        from rlkit.export.litert import LiteRTPolicy  # noqa: PLC0415 - beside what makes its file
+        from rlkit.api.policy_models import write_tflite  # noqa: PLC0415 - for this runtime alone, as the next
+        from rlkit.export.litert import LiteRTPolicy  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="rlkit-") as folder:
             file = Path(folder) / "model.tflite"
-            step = write_tflite(self, file, checkpoint)
+            with configure(self.config):
+                agent, step = self._agent(checkpoint)
+                write_tflite(agent, file)
             return LiteRTPolicy(file, num_envs, self._space(), own=True), step
 
     def _players(self, num_envs: int, checkpoint: str, runtime: str) -> tuple[Policy, int, VectorEnv]:

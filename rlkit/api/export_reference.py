@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,7 +25,6 @@ from rlkit.export.portable import Arrays, Portable, Runtime
 from rlkit.interaction.evaluation import evaluate
 from rlkit.interaction.vector import make_vector
 from rlkit.learning.agent import Clock
-from rlkit.learning.q_agent import QAgent
 from rlkit.reporting import Say
 from rlkit.supervised import datasets, models, portable
 from rlkit.supervised.pipeline import Pipeline
@@ -76,10 +75,7 @@ def trained(run: Run | FitRun, checkpoint: str) -> tuple[Portable, Runtime, int]
         made = portable.of_supervised(network, run.facts)
         return made, _live(made, run.config, lambda x: {"predictions": _predictions(trainee.model, run, x)}), step
     agent, step = run.agent(checkpoint)
-    if isinstance(agent, Tabular):
-        made = policy_models.of_table(agent.q.numpy().sum(axis=0), agent.first_state, agent.first_action)
-    else:
-        made = policy_models.of_network(cast("QAgent", agent).q, cast("QAgent", agent).first_action)
+    made = policy_models.of_agent(agent)
     return made, _live(made, run.config, _answers(agent)), step
 
 

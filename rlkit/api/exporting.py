@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rlkit import export as formats
-from rlkit.api import runs
+from rlkit.api import runs, webpage
 from rlkit.api.agent_run import Run
 from rlkit.api.export_reference import Subject, subject
 from rlkit.api.fitting import FitRun
@@ -77,8 +77,6 @@ def export_run(  # noqa: PLR0913 - a choice each
 
 def _page(loaded: Run | FitRun, checkpoint: str, folder: Path, settings: Settings) -> Exported:
     """A page, of a policy that agrees with the live one as a .tflite."""
-    from rlkit.api import webpage  # noqa: PLC0415 - it imports this module
-
     webpage.check(loaded.directory)
     report: dict[str, Any] = {}
     with configure(loaded.config):

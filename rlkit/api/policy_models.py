@@ -6,31 +6,36 @@ Letters: B batch, A actions, M numbers remembered, S states.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit.api.agent_run import Run
-from rlkit.api.export_reference import trained
-from rlkit.devices import configure
+from rlkit.agents.tabular.tabular import Tabular
 from rlkit.export.portable import Portable, Settings
+from rlkit.learning.agent import Learner
+from rlkit.learning.q_agent import QAgent
 from rlkit.networks.layers import OneHot
 from rlkit.networks.plain import plain
 
 
-def write_tflite(run: Run, path: Path, checkpoint: str = "best") -> int:
-    """Write a run's policy as a .tflite, unchecked, for a page or for fast acting; the step that it was saved at.
+def write_tflite(agent: Learner, path: Path) -> None:
+    """Write an agent's policy as a .tflite, unchecked, for a page or for fast acting.
 
     Raises:
-        UserError: there is no such checkpoint, or LiteRT cannot hold the model.
+        UserError: LiteRT cannot hold the model.
     """
     from rlkit.export.tflite import convert  # noqa: PLC0415 - a format is loaded where it is written
 
-    with configure(run.config):
-        portable, _, step = trained(run, checkpoint)
-        convert(portable, path, Settings())
-    return step
+    convert(of_agent(agent), path, Settings())
+
+
+def of_agent(agent: Learner) -> Portable:
+    """An agent's greedy policy."""
+    if isinstance(agent, Tabular):
+        return of_table(agent.q.numpy().sum(axis=0), agent.first_state, agent.first_action)
+    return of_network(cast("QAgent", agent).q, cast("QAgent", agent).first_action)
 
 
 def of_network(network: keras.Model, first_action: int) -> Portable:

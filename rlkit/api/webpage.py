@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlkit import __version__
 from rlkit.envs import lookup
 from rlkit.errors import UserError
 from rlkit.files import read_json, whole_folder
 from rlkit.runs.run_directory import RunDirectory
+from rlkit.version import __version__
 from rlkit.web.server import ASSETS
 
 if TYPE_CHECKING:
@@ -64,13 +64,17 @@ def build(run: Run, out: Path, checkpoint: str = "best", held: Callable[[Path], 
         UserError: the run is none for the page, there is no such checkpoint, or the folder cannot be written; then it
             is left as it was.
     """
-    from rlkit.api.policy_models import write_tflite  # noqa: PLC0415 - which builds this page too
+    from rlkit.api.policy_models import write_tflite  # noqa: PLC0415 - loads TensorFlow, as the next
+    from rlkit.devices import configure  # noqa: PLC0415
 
     check(run.directory)
     with whole_folder(out, FACTS) as beside:
         shutil.copytree(ASSETS, beside, dirs_exist_ok=True)
         known = facts(run)
-        known |= agent_facts(run, write_tflite(run, beside / "model.tflite", checkpoint))
+        with configure(run.config):
+            agent, step = run.agent(checkpoint)
+            write_tflite(agent, beside / "model.tflite")
+        known |= agent_facts(run, step)
         (beside / FACTS).write_text(json.dumps(known, allow_nan=False), encoding="utf-8")
         held(beside)
     return out

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import click
 
-from rlkit import __version__
 from rlkit.cli.common import Help, printable, say
 from rlkit.cli.compare import compare
 from rlkit.cli.completion import completion
@@ -28,6 +27,7 @@ from rlkit.cli.tfrecord import tfrecord
 from rlkit.cli.train import train
 from rlkit.cli.web import web
 from rlkit.errors import UserError, unknown
+from rlkit.version import __version__
 
 EPILOG = """\b
 Begin with:

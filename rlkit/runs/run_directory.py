@@ -22,7 +22,7 @@ from typing import Any
 
 import tomli_w
 
-from rlkit import __version__, trust
+from rlkit import trust
 from rlkit.config import parse_toml, path_argument, read_toml
 from rlkit.errors import UserError, WriteError, short
 from rlkit.files import (
@@ -41,6 +41,7 @@ from rlkit.files import (
 from rlkit.runs import digests
 from rlkit.runs.disk import FULL
 from rlkit.signals import interrupt, stopping
+from rlkit.version import __version__
 
 NOUNS = {"train": ("agent", "env"), "fit": ("model", "data")}
 """For each verb that makes runs, what learns and what from, as run.json calls them."""
