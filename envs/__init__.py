@@ -1,4 +1,4 @@
-"""Environments: Gymnasium's and rlkit's own, looked up by id."""
+"""Environments: rlkit's own are registered with Gymnasium here; all are found by id in lookup.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import WrapperSpec
 
+from rlkit.envs.lookup import find, names
+from rlkit.envs.twins import register_functional
+
 if __name__ != "rlkit.envs":
     raise ImportError("import rlkit.envs, not envs")
+
+__all__ = ["OWN", "find", "names", "register_functional"]
 
 OWN: dict[str, dict[str, Any]] = {
     "rlkit/NumberTriangle-v0": {"entry_point": "rlkit.envs.number_triangle:NumberTriangleEnv"},

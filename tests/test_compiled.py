@@ -85,7 +85,7 @@ def host(path: Path, **fields: Any) -> HostLoop:
 
 def held(loop: CompiledLoop) -> Replay:
     replay = loop.checkpointer.replay
-    assert replay is not None
+    assert isinstance(replay, Replay)
     return replay
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -315,3 +319,28 @@ def test_a_file_of_a_network_needs_none_of_the_layers_of_our_own() -> None:
         copy, observations = plain(network), batch(space)
         assert {type(layer).__module__.partition(".")[0] for layer in copy.layers} == {"keras"}
         np.testing.assert_allclose(copy(observations), network(observations), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_was_saved_when_the_package_was_a_module_still_loads(tmp_path: Path) -> None:
+    network = q_network(SPACES["from 3"], 3, hidden=(8,), dueling=True, seed=4)
+    network.save(tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                assert content.count(b'"rlkit.networks.layers"') >= 2
+            old.writestr(name, content.replace(b'"rlkit.networks.layers"', b'"rlkit.networks"'))
+    code = (
+        "import sys, keras, numpy as np\nimport rlkit.networks\n"
+        "print(*keras.saving.load_model(sys.argv[1])(np.array([4], np.int32)).numpy()[0])"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "old.keras"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    expected = network(np.array([4], np.int32)).numpy()[0]
+    np.testing.assert_allclose([float(value) for value in outcome.stdout.split()], expected, rtol=1e-6)

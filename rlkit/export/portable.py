@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.errors import UserError
-from rlkit.networks.plain import _called
 
 Arrays = Mapping[str, np.ndarray]
 Runtime = Callable[[Arrays], dict[str, np.ndarray]]
@@ -68,7 +67,7 @@ class Portable:
         x: Any = first
         for layer in self.model.layers[1:]:
             if isinstance(layer, keras.Model):
-                copy = keras.models.clone_model(layer, input_tensors=x, clone_function=straight, call_function=_called)
+                copy = keras.models.clone_model(layer, input_tensors=x, clone_function=straight)
                 copy.set_weights(layer.get_weights())
                 x = copy.outputs[0]
             else:

@@ -283,13 +283,18 @@ class CompiledLoop(AgentLoop):
     def _publish(self) -> None:
         self.agent.assign(self.variables.agent)
 
+    @property
+    def _replay(self) -> Replay | None:
+        """The replay, filled only where a checkpoint is written."""
+        return cast("Replay | None", self.checkpointer.replay)
+
     def _others(self) -> list[tf.Variable]:
         """What a checkpoint keeps beside the agent and the replay."""
         v = self.variables
         return cast("list[tf.Variable]", tf.nest.flatten((v.counts, v.envs, v.returns, v.ended, v.measured)))
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        self.program.store(self.variables, self.checkpointer.replay)
+        self.program.store(self.variables, self._replay)
         return {}, {f"part_{i}": variable.numpy() for i, variable in enumerate(self._others())}
 
     def _restore(self, counters: dict[str, Any], state: Arrays, report: Callable[[str], None]) -> None:
@@ -300,7 +305,7 @@ class CompiledLoop(AgentLoop):
             if variable is self.variables.measured:  # the last metrics may be newer than the checkpoint
                 part = np.insert(part, [len(part) - 1] * (variable.shape[0] - len(part)), 0.0)
             variable.assign(part)
-        self.program.load(self.variables, self.checkpointer.replay)
+        self.program.load(self.variables, self._replay)
 
 
 def run_together(loops: Sequence[CompiledLoop], statuses: list[str]) -> dict[int, UserError]:

@@ -18,11 +18,10 @@ import tensorflow as tf
 
 from rlkit.errors import UserError, WriteError
 from rlkit.files import numbers, reason, steps_in
-from rlkit.replay.uniform import Replay
 from rlkit.runs import digests
 from rlkit.runs.digests import Digest, Manifest
 from rlkit.runs.disk import with_room
-from rlkit.runs.segments import UNREADABLE, Segments, pack, unpack
+from rlkit.runs.segments import UNREADABLE, Replay, Segments, pack, unpack
 from rlkit.spaces import Arrays
 
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,6 @@ import tensorflow as tf
 from rlkit import npz
 from rlkit.errors import UserError
 from rlkit.files import numbers, reason, write_whole
-from rlkit.replay.uniform import Replay
 from rlkit.runs import digests
 from rlkit.runs.digests import Digest
 from rlkit.spaces import Arrays
@@ -54,6 +53,28 @@ def unpack(file: BinaryIO) -> Arrays:
         return npz.unpack(file)
     except UserError as error:
         raise ValueError(str(error)) from None
+
+
+class Replay(Protocol):
+    """A replay as checkpoints see it; rlkit/replay/ has them."""
+
+    rows: int
+    """Rows that it holds of each env."""
+    num_envs: int
+    written: np.ndarray
+    """Rows that each env has written, [N] int64."""
+
+    def export(self, since: np.ndarray) -> Arrays:
+        """The rows written after the counts `since`, [N], with the counts "start" and "stop" of each env."""
+        ...
+
+    def load(self, segments: list[Arrays]) -> int:
+        """Put exported rows back, the oldest segment first; how many are missing."""
+        ...
+
+    def gap(self) -> tuple[int, int]:
+        """The first row that was lost, and the last and one; 0 and 0 if none were."""
+        ...
 
 
 class Segments:
