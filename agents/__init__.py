@@ -1,4 +1,4 @@
-"""Learners and planners: one file an agent, one line in the registry below."""
+"""Learners and planners: a folder for each agent, and one line in the registry below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments by id."""
+"""Environments by id: Gymnasium's, rlkit's own, Atari's games, and those of a module that the id names."""
 
 from __future__ import annotations
 

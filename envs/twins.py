@@ -1,4 +1,4 @@
-"""Environments that exist as functions of tensors too."""
+"""Environments that exist as functions of tensors too: which these are, and how a user's are registered."""
 
 from __future__ import annotations
 

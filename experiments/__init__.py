@@ -1,4 +1,4 @@
-"""Presets, training as a whole, studies and benchmarks."""
+"""Studies and benchmarks."""
 
 if __name__ != "rlkit.experiments":
     raise ImportError("import rlkit.experiments, not experiments")

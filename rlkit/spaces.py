@@ -1,4 +1,4 @@
-"""Observation spaces as TensorFlow and NumPy read them."""
+"""Spaces of observations and actions: dtypes, bounds, and observations that are checked against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures and calls of traced functions."""
+"""Traced functions: counts as their arguments, and calls of them without what TensorFlow adds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
+
+COUNT = tf.TensorSpec([], tf.int64)
+"""One count, such as of steps."""
 
 COUNTS = tf.TensorSpec([2], tf.int64)
 """What `counts` makes."""
@@ -28,6 +31,3 @@ def call_flat(function: Any) -> Callable[..., Any]:  # noqa: ANN401 - a traced t
         return cast("Callable[..., Any]", function)
     captured = function.captured_inputs
     return lambda *tensors: flat(list(tensors), captured)
-
-
-COUNT = tf.TensorSpec([], tf.int64)

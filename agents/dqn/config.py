@@ -1,4 +1,4 @@
-"""The DQN's fields, apart from the agent so that ``--help`` needs no TensorFlow."""
+"""Fields of the DQN, apart from the agent so that ``--help`` needs no TensorFlow."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class FunctionalMDP:
     """Chains of a model: outcomes are drawn from its sparse rows, with chances that are multiples of 2^-32.
 
     Args:
-        tables: the model as `simulation.simulator` makes it.
+        tables: the model as `rlkit.exact.sampling.simulator` makes it.
         observation_space: Discrete(S).
         action_space: Discrete(A).
     """

@@ -1,4 +1,7 @@
-"""From a command's words to a checked config: defaults < preset < file < flags. Loads no TensorFlow."""
+"""Configs of agents and of supervised models from a command's words: defaults < preset < file < flags.
+
+Nothing here loads TensorFlow.
+"""
 
 from __future__ import annotations
 

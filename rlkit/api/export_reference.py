@@ -1,4 +1,4 @@
-"""What an export is held to: the live model, inputs that it really met, and a score that it reaches.
+"""Reference data of an export: the live model's answers to inputs that it really met, and the score that it reaches.
 
 Letters: N parallel envs, n rows.
 """

@@ -54,7 +54,7 @@ def film(file: Path, env: str, env_args: Mapping[str, Argument], seed: int, path
     """Write the first of these episodes as a video.
 
     Raises:
-        UserError: as `rendering.record`.
+        UserError: as `rlkit.pictures.rollouts.record`.
     """
     mixed = run_evaluation_seed(seed, 0)
     rollouts.record(LiteRTPolicy(file), lookup.find(env), env_args, path, seed=mixed)

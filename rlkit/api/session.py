@@ -1,4 +1,4 @@
-"""What a run needs in memory, and its training from start to end."""
+"""Sessions of training: all that runs need in memory, made and checked before their folders exist, and their course."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page where a run's agent plays in the browser: a folder of files for any web server, and a server of its own."""
+"""A page where a run's agent plays in the browser, as a folder of files for any web server."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def undiscounted(mdp: FiniteMDP, v: np.ndarray, margin: float) -> Certified:
     analysis of stochastic shortest path problems"; for intervals Haddad and Monmege 2014.
 
     Args:
-        mdp: with no cycles that cost nothing (see cycles.py).
+        mdp: with no cycles that cost nothing (see end_components.py).
         v: values, [S]; 0 in terminal states.
         margin: actions whose values differ by less are tied.
     """

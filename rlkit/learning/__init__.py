@@ -1,1 +1,1 @@
-"""The mathematics of learning: agents' contracts, targets, schedules, exploration, optimizers."""
+"""Learning: what an agent is, targets, schedules, exploration, noise and optimizers."""

@@ -1,4 +1,4 @@
-"""Configs of the ways of learning."""
+"""Fields of every training, and of trainings from a replay and from rollouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acting on one observation at a time, where a call into TensorFlow costs more than a small network.
+"""Policies as loops call them: compiled for N envs, with a memory, and in NumPy where that is faster.
 
 A compiled program takes 50 microseconds or more to start; three dense layers take 8 in NumPy. So for one env
 and a network of dense layers the behaviour policy is computed here, from the same weights, draws and schedule

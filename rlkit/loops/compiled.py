@@ -1,11 +1,12 @@
-"""The compiled loop: envs, replay and learner in one XLA program, for envs that are functions of tensors.
+"""The compiled loop: envs and learner in one XLA program, for envs that are functions of tensors.
+
+off_policy.py and on_policy.py have the programs: what a learner draws from or learns from.
 
 The program is called for some hundred steps at a time, so that metrics, evaluations, checkpoints and Ctrl-C come in
 between; where it is cut makes no difference to a bit of the result. Several seeds share it, as many at a time as there
 are cores.
 
-Letters: N parallel envs, R rows of the replay, D numbers of a transition, K updates a round, B batch, M metrics,
-E episodes of an evaluation.
+Letters: N parallel envs, M metrics, E episodes of an evaluation.
 """
 
 from __future__ import annotations

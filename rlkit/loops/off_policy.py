@@ -1,6 +1,6 @@
-"""The host loop: one agent and N copies of any Gymnasium env, from Python.
+"""Off-policy learning from a replay: the host loop, also for agents with a memory, and the compiled loop's program.
 
-Letters: N parallel envs, K updates a round, B batch.
+Letters: N parallel envs, R rows of the replay, D numbers of a transition, K updates a round, B batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks of layers and operations that Keras itself has."""
+"""Networks of Keras' own layers and operations, so that a file of one needs no rlkit."""
 
 from __future__ import annotations
 

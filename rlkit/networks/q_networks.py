@@ -1,4 +1,4 @@
-"""Networks that agents and supervised models share, as Keras models built on construction.
+"""Q-networks: from observations to the values of actions, as Keras models built on construction.
 
 Letters: B batch, A actions, H hidden units, D features, K atoms or quantiles of a return, N fractions.
 """

@@ -1,4 +1,4 @@
-"""Inputs and first layers of networks."""
+"""Inputs and first layers of networks, and the seeds of their weights."""
 
 from __future__ import annotations
 

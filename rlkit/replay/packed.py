@@ -1,4 +1,7 @@
-"""Transitions as rows of one tensor."""
+"""Transitions as rows of one tensor, for the compiled loop.
+
+Letters: D numbers of a transition.
+"""
 
 from __future__ import annotations
 

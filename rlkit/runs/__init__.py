@@ -1,1 +1,1 @@
-"""Run directories: files, checkpoints, metrics, curves, profiles."""
+"""Run directories: their files, checkpoints and digests, observers, curves and profiles."""

@@ -1,4 +1,4 @@
-"""Observers of a run: rows of a CSV file, TensorBoard scalars, a progress bar or plain lines."""
+"""Observers of a run: CSV files, TensorBoard scalars, a progress bar or plain lines, a forecast and a warning."""
 
 from __future__ import annotations
 

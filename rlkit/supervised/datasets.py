@@ -168,4 +168,4 @@ LOADERS: dict[str, Callable[[FitConfig, Say], Data]] = {
     "csv": _csv,
     "text": _text,
 }
-"""What loads each of fit_config.DATA."""
+"""What loads each of config.DATA."""

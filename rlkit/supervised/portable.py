@@ -1,4 +1,4 @@
-"""A supervised model as an export holds it."""
+"""Supervised models as an export holds them."""
 
 from __future__ import annotations
 

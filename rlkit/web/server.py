@@ -1,4 +1,4 @@
-"""A server of the page."""
+"""The page's files, and a server of them for one computer."""
 
 from __future__ import annotations
 
