@@ -7,22 +7,6 @@ from functools import partial
 
 from rlkit.errors import UserError
 
-
-def time_text(seconds: float) -> str:
-    """A duration for people: 2 h 05 min, or 3 min."""
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 4.0 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
 Say = Callable[[str], None]
 
 
@@ -48,3 +32,18 @@ def labelled(say: Say, label: str) -> Say:
 
 def _say(say: Say, label: str, text: str) -> None:
     say(label + text)
+
+
+def time_text(seconds: float) -> str:
+    """A duration for people: 2 h 05 min, or 3 min."""
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 4.0 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
