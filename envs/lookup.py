@@ -144,7 +144,9 @@ def imported(env: str) -> str:
         try:
             importlib.import_module(module)
         except (ImportError, ValueError, TypeError) as error:  # the last two where it is no module's name
-            raise UserError(f"env {env!r}: the module {module!r} cannot be imported ({error})") from None
+            absent = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+            hint = ": give the command in the folder that holds it, or set PYTHONPATH" if absent else ""
+            raise UserError(f"env {env!r}: the module {module!r} cannot be imported ({error}){hint}") from None
     return name
 
 

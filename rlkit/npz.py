@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name.
 
     Raises:
-        UserError: it is no .npz file of plain arrays, or they would take more memory than its size warrants; the
+        UserError: it is no .npz file of plain arrays, or they would take more memory than its size justifies; the
             message has no name of the file.
         OSError: it cannot be opened.
     """

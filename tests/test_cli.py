@@ -431,7 +431,7 @@ def test_a_run_that_cannot_be_written_to_is_refused(computing: Command, copied: 
 
 
 def test_a_finished_run_is_not_resumed_without_more_steps(computing: Command, copied: Path) -> None:
-    told = f"run {copied} is finished at step 300: give more --steps to go on"
+    told = f"run {copied} is finished at step 300: --steps is the total, give more than 300 to go on"
     assert sentence(computing("train", "--resume", copied)) == told
     assert sentence(computing("train", "--resume", copied, "--steps", 300)) == told
 

@@ -395,6 +395,9 @@ def test_a_config_of_another_agent_is_refused(tmp_path: Path) -> None:
     path.write_text('agent = "sarsa"\n')
     with pytest.raises(UserError, match=r"other\.toml is a config of sarsa, not of dqn"):
         resolve("dqn", "CartPole-v1", config=path)
+    path.write_text("[agent]\ngamma = 0.5\n")
+    with pytest.raises(UserError, match=r"other\.toml: agent is \{'gamma': 0\.5\}; expected a name such as 'dqn'"):
+        resolve("dqn", "CartPole-v1", config=path)
 
 
 @pytest.mark.parametrize(

@@ -300,8 +300,17 @@ def test_rows_with_faults_are_left_out_where_that_is_asked_for_and_counted(tmp_p
     assert "y has whole numbers, taken for classes: --task regression predicts the number" in found.notes
     found = tables.read(table(tmp_path, "x,y\n1,cat\n2,NA\n3,dog\n4,\n"), on_error="skip")
     assert (found.classes, found.targets.tolist()) == (("cat", "dog"), [0, 1])
-    with pytest.raises(UserError, match=r"has 0 rows without faults, expected 2 at least; line 2, column x: 'red' is"):
-        tables.read(table(tmp_path, "x,y\nred,1.5\nblue,2.5\n"), on_error="skip")
+    with pytest.raises(UserError, match=r"has 0 rows without faults, expected 2 at least; line 2, column x: no value"):
+        tables.read(table(tmp_path, "x,y\n,1.5\n,2.5\n"), on_error="skip")
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_column_of_text_is_named_where_leaving_out_its_rows_would_leave_little(on_error: Any, tmp_path: Path) -> None:
+    path = table(tmp_path, "size,city,price\n1,Lyon,1.5\n2,Paris,2.5\n3,Lyon,3.5\n4,5,4.5\n")
+    told = r"the column city is text in 3 of 4 rows, as 'Lyon'; .* write it as numbers or leave the column out$"
+    with pytest.raises(UserError, match=told):
+        tables.read(path, "price", on_error=on_error)
+    assert tables.read(path, "city").classes == ("5", "Lyon", "Paris"), "text may be what is predicted"
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,19 @@ def test_an_id_may_begin_with_the_module_that_registers_it(tmp_path: Path, monke
 
 @pytest.mark.parametrize("module", ["module_that_is_missing", "missing.below", "", ".relative", "a:b", "not a name"])
 def test_a_module_that_cannot_be_imported_is_refused(module: str) -> None:
-    with pytest.raises(UserError, match=rf"^env '{module}:Own-v0': the module '{module}' cannot be imported \(.+\)$"):
+    with pytest.raises(UserError, match=rf"^env '{module}:Own-v0': the module '{module}' cannot be imported \(.+\)"):
         lookup.find(f"{module}:Own-v0")
+
+
+def test_where_to_look_for_a_module_is_told_only_where_it_is_the_one_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"give the command in the folder that holds it, or set PYTHONPATH$"):
+        lookup.find("module_that_is_missing:Own-v0")
+    (tmp_path / "module_of_test_that_lacks.py").write_text("import module_that_is_missing")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"\(No module named 'module_that_is_missing'\)$"):
+        lookup.find("module_of_test_that_lacks:Own-v0")
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,9 @@ def test_resume_goes_on(rl: Command) -> None:
     assert said.code == 0, said.err
     assert "resumed at step 10" in said.err
     assert "finished at step 20" in said.out
-    assert sentence(rl("fit", "--resume", first["run"])).endswith("is finished at step 20: give more --steps to go on")
+    assert sentence(rl("fit", "--resume", first["run"])).endswith(
+        "is finished at step 20: --steps is the total, give more than 20 to go on"
+    )
 
 
 def test_an_interrupt_saves_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_finished_run_goes_on_when_given_more_steps(tmp_path: Path) -> None:
         assert ended(start(*words, "--steps", steps, "--run-dir", tmp_path / name, said=said)) == 0, said.read_text()
     short = only_run(tmp_path / "short")
     assert ended(start("train", "--resume", short, said=said)) == 2
-    assert "is finished at step 1000: give more --steps to go on" in said.read_text()
+    assert "is finished at step 1000: --steps is the total, give more than 1000 to go on" in said.read_text()
     assert ended(start("train", "--resume", short, "--steps", 3000, said=said)) == 0, said.read_text()
     long = only_run(tmp_path / "long")
     assert (short / "metrics.csv").read_bytes() == (long / "metrics.csv").read_bytes()

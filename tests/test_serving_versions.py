@@ -360,14 +360,14 @@ except SystemExit as ended:
 """
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert said.stdout == "2 False\n"
-    assert "holds no version" in said.stderr
+    assert "has no SavedModel version" in said.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["missing"], "missing is no folder: rlkit serve takes a run, a folder of versions or a SavedModel"),
-        (["bare"], "bare holds no version"),
+        (["bare"], "bare has no SavedModel version"),
         (["half"], "none of its versions 1 is a whole SavedModel"),
         (["bare", "--label", "stable"], "--label is 'stable': expected a name and a version's number"),
         (["bare", "--label", "a/b=1"], "--label is 'a/b=1'"),

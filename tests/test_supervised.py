@@ -222,7 +222,7 @@ def test_more_steps_go_on_as_if_they_had_been_asked_for_at_once(tmp_path: Path) 
     longer = fitting.resume(short.path, steps=50)
     for a, b in zip(weights(whole), weights(longer), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(UserError, match="is finished at step 50: give more --steps"):
+    with pytest.raises(UserError, match="is finished at step 50: --steps is the total, give more"):
         fitting.resume(longer.path)
 
 

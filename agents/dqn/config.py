@@ -35,7 +35,7 @@ class DQNConfig(ReplayConfig):
     sequence_length: int = option(20, "Steps of a sequence that network lstm learns from (L).", low=1, group="agent")
     burn_in: int = option(
         10,
-        "Steps before them whose only use is that the memory is that of a long episode (Kapturowski et al. 2019).",
+        "Steps played through before them only to warm up the memory (Kapturowski et al. 2019).",
         low=0,
         group="agent",
     )
@@ -110,7 +110,7 @@ class DQNConfig(ReplayConfig):
     epsilon_unit: Literal["step", "episode"] = option("step", "What the decay counts.", group="agent")
     epsilon_duration: float = option(
         10_000,
-        "Steps or episodes until epsilon_end; episodes x 0.995 down to 0.01 are 919.",
+        "Steps or episodes until epsilon_end; a factor of 0.995 an episode takes 919 from 1 to 0.01.",
         above=0,
         group="agent",
     )

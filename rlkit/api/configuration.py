@@ -13,7 +13,7 @@ from rlkit import agents
 from rlkit.api import presets
 from rlkit.config import Argument, build, read_toml
 from rlkit.envs import lookup
-from rlkit.errors import UserError, unknown
+from rlkit.errors import UserError, short, unknown
 from rlkit.files import home
 from rlkit.learning.config import TrainConfig
 from rlkit.supervised.config import DATA, FitConfig, config_class
@@ -42,6 +42,10 @@ def resolve(
     cls = agents.config_class(agent)
     from_file = read_toml(config) if config else {}
     written_for = from_file.pop("agent", agent)
+    if not isinstance(written_for, str):
+        raise UserError(
+            f"{config}: agent is {short(written_for)}; expected a name such as {agent!r}, beside the fields"
+        )
     if written_for != agent:
         raise UserError(f"{config} is a config of {written_for}, not of {agent}")
     fields = dict(fields or {})
@@ -102,6 +106,10 @@ def resolve_fit(
     cls = config_class(model)
     from_file = read_toml(config) if config else {}
     written_for = from_file.pop("model", model)
+    if not isinstance(written_for, str):
+        raise UserError(
+            f"{config}: model is {short(written_for)}; expected a name such as {model!r}, beside the fields"
+        )
     if written_for != model:
         raise UserError(f"{config} is a config of {written_for}, not of {model}")
     fields = dict(fields or {})

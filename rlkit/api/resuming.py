@@ -29,7 +29,10 @@ def check_unfinished(directory: RunDirectory, steps: int, *, given: bool) -> Non
     """
     at, ended = directory.info["step"], directory.info["status"] in ("solved", "stopped")
     if at >= steps or (ended and not given):
-        raise UserError(f"run {directory.path} is {directory.status} at step {at}: give more --steps to go on")
+        raise UserError(
+            f"run {directory.path} is {directory.status} at step {at}: "
+            f"--steps is the total, give more than {at} to go on"
+        )
 
 
 def go_on(loop: Loop, directory: RunDirectory, config: Mapping[str, Any], say: Say) -> None:

@@ -192,13 +192,15 @@ def run_argument(command: F) -> F:
 
 def trust_option(command: F) -> F:
     """The --trust flag."""
-    text = "Import the code that this run's config names though it was not made here; asked for once."
+    text = "Let this run, made elsewhere, import the code that its config names; needed once for each run."
     return click.option("--trust", is_flag=True, help=text)(command)
 
 
 def json_option(command: F) -> F:
     """The --json flag."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else, to stdout.")(
+        command
+    )
 
 
 def checkpoint_option(command: F) -> F:

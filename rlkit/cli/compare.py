@@ -39,7 +39,10 @@ def options() -> list[click.Parameter]:
             group="output",
         ),
         FieldOption(
-            ["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else.", group="output"
+            ["--json", "as_json"],
+            is_flag=True,
+            help="Print one JSON object, and nothing else, to stdout.",
+            group="output",
         ),
         FieldOption(
             ["--all", "every"],

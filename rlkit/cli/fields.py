@@ -175,7 +175,7 @@ def run_options(what: str) -> list[click.Option]:
         click.Option(
             ["--config", "file"],
             type=PATH,
-            help="TOML file of fields; flags go before it.",
+            help="TOML file of fields; a flag overrides it.",
         ),
         click.Option(["--set", "settings"], multiple=True, metavar="NAME=VALUE", help="Set any field by name."),
         click.Option(["--seeds"], help="Train several seeds, such as 0-9 or 0,3,5.", metavar="A-B"),
@@ -186,7 +186,7 @@ def run_options(what: str) -> list[click.Option]:
             type=PATH,
             help="Where the run's folder is made.",
         ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object and nothing else."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object, and nothing else, to stdout."),
     ]
 
 

@@ -22,7 +22,7 @@ KINDS = ("agents", "solvers", "envs", "models", "datasets", "presets", "runs")
 @click.option("--run-dir", default="runs", show_default=True, type=PATH, help="Where runs are.")
 @json_option
 def list_(kind: str | None, run_dir: Path, as_json: bool) -> None:
-    """List agents, solvers, envs, models, data sets, presets or runs; all but the envs without a name."""
+    """List agents, solvers, envs, models, data sets, presets or runs. Without a name: all of these but the envs."""
     from rlkit.api import catalogue
     from rlkit.supervised.config import DATA, MODELS
 

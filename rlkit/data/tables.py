@@ -75,6 +75,7 @@ def read(path: Path, target: str = "", task: Task = "auto", on_error: Literal["s
     at = heading.index(target or heading[-1])
     cells = [(line, row[at]) for line, row in rows if len(row) == len(heading)]
     kind = _task(path, heading[at], cells, on_error) if task == "auto" else task
+    _check_columns(path, heading, at, [row for _, row in rows if len(row) == len(heading)])
     faults = [(line, fault) for line, row in rows if (fault := _fault(row, heading, at, kind, strict=task == "auto"))]
     if faults and on_error == "stop":
         many = f" ({len(faults)} such rows)" if len(faults) > 1 else ""
@@ -228,6 +229,17 @@ def _heading(path: Path, lines: Sequence[Line]) -> list[str]:
     if twice:
         raise UserError(f"{path}, line {line}: two columns are called {twice[0]}: give each a name of its own")
     return heading
+
+
+def _check_columns(path: Path, heading: Sequence[str], at: int, rows: Sequence[Sequence[str]]) -> None:
+    """UserError where a column to predict from is text in most rows: leaving them out would leave little."""
+    for i, name in enumerate(heading):
+        texts = [row[i] for row in rows if row[i].lower() not in MISSING and not _is_numeral(row[i])]
+        if i != at and 2 * len(texts) > len(rows):
+            raise UserError(
+                f"{path}: the column {name} is text in {len(texts):,} of {_rows(len(rows))}, as {short(texts[0])}; "
+                "a table is learned from numbers alone: write it as numbers or leave the column out"
+            )
 
 
 def _task(path: Path, target: str, cells: Sequence[tuple[int, str]], on_error: str) -> Task:

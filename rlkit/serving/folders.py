@@ -52,7 +52,8 @@ def check_folder(path: Path) -> None:
     found = versions_in(path)
     if not found:
         raise UserError(
-            f"{path} holds no version: a run, or sub-folders such as {path.name}/1 with a SavedModel in each"
+            f"{path} has no SavedModel version; expected a run, or sub-folders such as {path.name}/1 with a SavedModel "
+            "in each"
         )
     if all(listing(folder) is None for folder in found.values()):
         raise UserError(f"{path}: none of its versions {', '.join(map(str, sorted(found)))} is a whole SavedModel")
