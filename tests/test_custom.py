@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlkit.custom import Linear, MeanSquaredError, SparseCategoricalAccuracy, correct
+from rlkit.experiments.studies.custom_parts import Linear, MeanSquaredError, SparseCategoricalAccuracy
 
 
 def numbers(seed: int, *shape: int) -> np.ndarray:
@@ -62,8 +62,3 @@ def test_the_metric_is_keras_accuracy_over_several_batches(n: int, classes: int,
     own.reset_state()
     own.update_state(rng.integers(0, classes, n), rng.normal(size=(n, classes)))
     assert 0 <= float(own.result()) <= 1
-
-
-def test_what_is_right_is_told_for_any_number_of_axes() -> None:
-    logits = np.array([[[0.0, 1.0], [2.0, 1.0]], [[0.0, 3.0], [1.0, 4.0]]])
-    assert np.asarray(correct(np.array([[1, 1], [0, 1]]), logits)).tolist() == [[True, False], [False, True]]

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 
-from rlkit.custom import Linear
 from rlkit.errors import UserError
 from rlkit.supervised import models
 from rlkit.supervised.config import MODELS, CNNConfig, FitConfig, LinearConfig, LSTMConfig, MLPConfig, MobileNetConfig
@@ -158,7 +157,3 @@ def test_each_model_has_a_config_and_a_sentence() -> None:
     for name, entry in MODELS.items():
         assert issubclass(entry.config, FitConfig), name
         assert entry.summary.endswith("."), name
-
-
-def test_the_linear_model_is_the_written_out_layer() -> None:
-    assert isinstance(models.build(LinearConfig(), TABLE).get_layer("logits"), Linear)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlkit.api import fitting
-from rlkit.custom import Linear, MeanSquaredError
+from rlkit.experiments.studies.custom_parts import Linear, MeanSquaredError
 
 YEARS = np.array([2013, 2014, 2015, 2016, 2017], np.float32)
 PRICES = np.array([12000, 14000, 15000, 16500, 17500], np.float32)

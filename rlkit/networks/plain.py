@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from rlkit.custom import Linear
 from rlkit.networks.layers import (
     EMBEDDING,
     MIDPOINTS,
@@ -25,12 +24,12 @@ from rlkit.networks.layers import (
 
 def plain(network: keras.Model) -> keras.Model:
     """The same model of layers and operations that Keras itself has, so that a file of it needs no rlkit."""
-    own = Dueling | OneHot | NarrowDense | PatchConv2D | Expectation | FractionEmbedding | MidpointMean | Linear
+    own = Dueling | OneHot | NarrowDense | PatchConv2D | Expectation | FractionEmbedding | MidpointMean
     if not any(isinstance(layer, own) for layer in network.layers):
         return network
 
     def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if isinstance(layer, NarrowDense | Linear):
+        if isinstance(layer, NarrowDense):
             return keras.layers.Dense(layer.units, name=layer.name)
         if isinstance(layer, PatchConv2D):
             return keras.layers.Conv2D.from_config(layer.get_config())

@@ -14,7 +14,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from rlkit.custom import Linear
 from rlkit.errors import UserError
 from rlkit.files import home
 from rlkit.networks.layers import OneHot
@@ -118,7 +117,7 @@ def _inputs(facts: Facts) -> Layers:
 def linear(config: LinearConfig, facts: Facts, seeds: Seeds) -> Layers:
     """One layer."""
     initializer = "zeros" if config.initial == "zeros" else seeds.glorot()
-    return [*_inputs(facts), Linear(_outputs(facts), initializer, name="logits")]
+    return [*_inputs(facts), keras.layers.Dense(_outputs(facts), kernel_initializer=initializer, name="logits")]
 
 
 def _dense(hidden: Sequence[int], dropout: float, facts: Facts, seeds: Seeds) -> Iterator[keras.layers.Layer]:

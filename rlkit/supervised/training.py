@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlkit.custom import MeanSquaredError, correct
 from rlkit.errors import UserError
 from rlkit.learning.optimizers import clipped
 from rlkit.loops.base import Loop
@@ -39,7 +38,11 @@ class Supervised(tf.Module):
         super().__init__(name="supervised")
         self.config, self.model, self.facts = config, model, facts
         self.numbers = facts.kind == "numbers"
-        self.loss = MeanSquaredError() if self.numbers else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.loss = (
+            keras.losses.MeanSquaredError()
+            if self.numbers
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
         rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
         if config.learning_rate_end is not None:
             rate = keras.optimizers.schedules.CosineDecay(
@@ -62,7 +65,7 @@ class Supervised(tf.Module):
         self.optimizer.apply(gradients, weights)
         if self.numbers:
             return tf.stack([loss, norm])
-        return tf.stack([loss, tf.reduce_mean(tf.cast(correct(y, outputs), tf.float32)), norm])
+        return tf.stack([loss, tf.reduce_mean(keras.metrics.sparse_categorical_accuracy(y, outputs)), norm])
 
     def sums(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Of a batch: sum of losses, sum of right ones or of absolute errors, count of predictions; [3] float64."""
@@ -72,7 +75,7 @@ class Supervised(tf.Module):
             losses, scores = errors**2, tf.abs(errors) * self.facts.target_deviation
         else:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
-            scores = correct(y, outputs)
+            scores = keras.metrics.sparse_categorical_accuracy(y, outputs)
         count = tf.cast(tf.size(losses), tf.float64)
         return tf.stack([*(tf.reduce_sum(tf.cast(part, tf.float64)) for part in (losses, scores)), count])
 
