@@ -5,9 +5,9 @@
 One short run after the other is trained, evaluated and exported as the next version of a model, each in a process of
 its own, as the commands are. A server, the command itself, serves the versions as they come and answers requests all
 the while. A third process trains a run that is killed at a random moment of each round, and resumed; whenever it has
-come to its end, it is compared to the bit with one that nothing befell. Memory, open files and threads of the server
-and of this process, which keeps a client and reads what the others leave, and the files of the killed run are measured
-after each round: the last quarter may not hold more than the second did.
+come to its end, it is compared to the bit with one that nothing befell, and has the same files. Memory, open files and
+threads of the server and of this process, which keeps a client and reads what the others leave, are measured after each
+round: the last quarter may not hold more than the second did.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import psutil
 from rlkit.experiments.benchmarks._measuring import print_machine, table
 from rlkit.experiments.benchmarks._survival import CASES, LOADED, Result, begin, ended, result, resume, runs_in, until
 from rlkit.experiments.benchmarks.serving import NAME, serving
+from rlkit.files import PARTS
 
 VICTIM = "dqn, host"
 """Case that is killed."""
@@ -47,6 +48,13 @@ KEPT = 3
 
 MEGABYTES = 24.0
 """Memory by which the last quarter may be above the second, for allocators that do not give back."""
+
+
+EVENTS = "tfevents"
+"""Part of the name of a file of TensorBoard's."""
+
+MOST_EVENTS = 2
+"""Such files of a run that was resumed: from before the last checkpoint, and since."""
 
 
 @dataclass
@@ -88,10 +96,12 @@ class Victim:
         whole = begin(CASES[VICTIM], folder / "whole", self.said)
         if ended(whole) != 0:
             sys.exit(self.said.read_text()[-2000:])
-        self.expected: Result = result(runs_in(folder / "whole")[0])
+        run = runs_in(folder / "whole")[0]
+        self.expected: Result = result(run)
+        self.files = files_of(run)
 
-    def round(self) -> dict[str, float]:
-        """Let it go on for a moment, then kill it; how many files its folder has."""
+    def round(self) -> None:
+        """Let it go on for a moment, then kill it."""
         runs = runs_in(self.root)
         process = resume(runs[0], self.said) if runs else begin(CASES[VICTIM], self.root, self.said)
         before = len(self.said.read_text())
@@ -102,20 +112,24 @@ class Victim:
             process.kill()
             process.join()
             self.counts.kills += 1
-            return self._held()
+            return
         if process.exitcode:
             sys.exit(f"the killed run has failed:\n{self.said.read_text()[-2000:]}")
-        held = self._held()
-        if wrong := self.expected.differing(result(runs_in(self.root)[0])):
+        run = runs_in(self.root)[0]
+        if wrong := self.expected.differing(result(run)):
             sys.exit(f"the killed run has ended otherwise: {wrong}")
+        if (files := files_of(run)) != self.files:
+            sys.exit(f"the killed run has other files: {sorted(files ^ self.files)}")
+        if (events := len(list(run.glob(f"*{EVENTS}*")))) > MOST_EVENTS:
+            sys.exit(f"the killed run has {events} event files, expected {MOST_EVENTS} at most")
         self.counts.exact += 1
         shutil.rmtree(self.root)
-        return held
 
-    def _held(self) -> dict[str, float]:
-        names = [file.name for file in self.root.rglob("*") if file.is_file()]
-        events = sum("tfevents" in name for name in names)
-        return {"killed run: files": float(len(names)), "killed run: event files": float(events)}
+
+def files_of(run: Path) -> set[str]:
+    """Names of a run's files, without event files, and parts of files, which stay for a minute where it was killed."""
+    names = [file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()]
+    return {name for name in names if EVENTS not in name and not PARTS.fullmatch(Path(name).name)}
 
 
 def publish(number: int, folder: Path, models: Path, seed: int) -> None:
@@ -203,9 +217,9 @@ def main() -> None:
             for number in itertools.count(2):
                 published(number, folder / "own", models, arguments.seed + number)
                 served(port, number)
-                held = victim.round()
+                victim.round()
                 counts.rounds += 1
-                rows.append({**measured("this process", psutil.Process()), **measured("server", server), **held})
+                rows.append({**measured("this process", psutil.Process()), **measured("server", server)})
                 if counts.rounds % 10 == 0:
                     print(f"{counts}; {rows[-1]}", flush=True)
                 if time.monotonic() > ends or counts.failed:
