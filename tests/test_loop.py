@@ -327,6 +327,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path:
     assert all(np.isfinite(w.numpy()).all() for w in again.q.trainable_variables)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_any_metric_that_is_not_finite_stops_and_is_named(place: int, tmp_path: Path) -> None:
+    loop, agent = make_loop(OneEnv(corridor), tmp_path, steps=400, **SMALL)
+    values = np.ones(len(agent.metrics))
+    loop._measure(values)
+    values[place] = np.inf
+    with pytest.raises(UserError, match=f"^the {agent.metrics[place]} is inf at step 0: stopped"):
+        loop._measure(values)
+
+
 def test_learning_waits_for_its_start_and_for_a_transition(tmp_path: Path) -> None:
     loop, agent = make_loop(
         OneEnv(corridor), tmp_path, steps=30, train_interval=1, **{**SMALL, "learning_starts": 0, "n_step": 4}

@@ -144,7 +144,7 @@ def fit(
         **fields: any field of the model's config; the last word.
 
     Raises:
-        UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
+        UserError: whatever of this is wrong, before anything is written; or a metric is not finite.
     """
     label, folder = bar_label(progress), path_argument("run_dir", run_dir)
     resolved, taken = resolve_fit(

@@ -46,7 +46,7 @@ def train(
         **fields: any field of the agent's config; the last word.
 
     Raises:
-        UserError: whatever of this is wrong, before anything is written; or the loss is not finite.
+        UserError: whatever of this is wrong, before anything is written; or a metric is not finite.
     """
     label, folder = bar_label(progress), path_argument("run_dir", run_dir)
     file = path_argument("config", config) if config else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -102,7 +103,7 @@ class Loop:
             "finished", "interrupted" (by a signal; a checkpoint was saved), or what the evaluation said, as "solved".
 
         Raises:
-            UserError: the loss is not finite, an env is at fault, or a file cannot be written.
+            UserError: a metric is not finite, an env is at fault, or a file cannot be written.
         """
         with ExitStack() as stack:
             stack.callback(self.checkpointer.write_best)
@@ -161,10 +162,17 @@ class Loop:
             self.save()
         return status
 
-    def _diverged(self, loss: float) -> UserError:
+    def _check_finite(self, metrics: Sequence[str], values: np.ndarray) -> None:
+        """UserError where a metric is not finite, of their names and values."""
+        if not math.isfinite(values.sum()):
+            for name, value in zip(metrics, map(float, values), strict=True):
+                if not math.isfinite(value):
+                    raise self._diverged(name, value)
+
+    def _diverged(self, metric: str, value: float) -> UserError:
         kept = self.saved_at
         return UserError(
-            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
+            f"the {metric} is {value} at step {self.step}: stopped; the last good checkpoint, of step {kept}, is "
             "kept; a smaller learning_rate or max_gradient_norm may help"
         )
 

@@ -11,7 +11,6 @@ Letters: N parallel envs, M metrics, E episodes of an evaluation.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -236,7 +235,7 @@ class CompiledLoop(AgentLoop):
         """Go on for some cycles.
 
         Raises:
-            UserError: the loss is not finite.
+            UserError: a metric is not finite.
         """
         begun = time.monotonic()
         self.program.learn_function(self.variables, *self._seeds, tf.constant(np.array(cycles)))
@@ -244,8 +243,7 @@ class CompiledLoop(AgentLoop):
         seconds = time.monotonic() - begun
         self._chunk = max(1, min(8 * self._chunk, int(cycles * self.SECONDS / seconds)))
         self._check_env()
-        if not math.isfinite(loss := float(self.variables.measured.numpy()[0])):
-            raise self._diverged(loss)
+        self._check_finite(self.agent.metrics, self.variables.measured.numpy()[:-1])
 
     def _check_env(self) -> None:
         """Refuse rewards and observations that are not finite, which the loss would be blamed for."""

@@ -125,10 +125,9 @@ class SteppingLoop(AgentLoop):
         self.step += int(np.count_nonzero(result.valid))
 
     def _measure(self, values: np.ndarray) -> None:
-        """Add a round's metrics; UserError if its loss is not finite."""
+        """Add a round's metrics; UserError if one is not finite."""
         self.rounds += 1
-        if not math.isfinite(values[0]):
-            raise self._diverged(float(values[0]))
+        self._check_finite(self.agent.metrics, values)
         self._sums += values
         self._summed += 1
 

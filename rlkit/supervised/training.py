@@ -197,8 +197,8 @@ class FitLoop(Loop):
         with naming_damage(self.pipeline.source):
             sums = self._fit(updates) if self.config.loop == "keras" else self.advance(updates)
         self.step += updates
-        if not math.isfinite(sums[0]):
-            raise self._diverged(float(sums[0]) / updates)
+        known = len(sums) - (self.config.loop == "keras")  # which does not know the last one, the gradient's norm
+        self._check_finite(self.trainee.metrics[:known], sums[:known] / updates)
         self._sums += sums
         self._summed += updates
         return True
@@ -218,20 +218,20 @@ class FitLoop(Loop):
         known = [history[name][0] if name in history else math.nan for name in self.trainee.metrics]
         return np.array(known) * updates
 
-    def _diverged(self, loss: float) -> UserError:
-        """The error of a loss that is not finite: the data's fault where it is theirs."""
+    def _diverged(self, metric: str, value: float) -> UserError:
+        """The error of a metric that is not finite: the data's fault where it is theirs."""
         fault = self.pipeline.source.diagnose()
         if fault is None:
-            return super()._diverged(loss)
+            return super()._diverged(metric, value)
         return UserError(
-            f"the loss is {loss} at step {self.step}: stopped; the last good checkpoint, of step {self.saved_at}, is "
-            f"kept; {fault}"
+            f"the {metric} is {value} at step {self.step}: stopped; the last good checkpoint, of step {self.saved_at}, "
+            f"is kept; {fault}"
         )
 
     def _evaluate(self) -> str | None:
         values = self.evaluate()
         if not math.isfinite(values["loss"]):
-            raise self._diverged(values["loss"])
+            raise self._diverged("loss", values["loss"])
         for observer in self.observers:
             observer.evaluation(self.step, values)
         accuracy = values.get("accuracy")
