@@ -223,7 +223,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_nothing(kind: str, tmp_path: 
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
     if not folder.exists():
-        assert said.endswith("interrupted\n")
+        assert said.endswith(("interrupted\n", "interrupted before the first checkpoint: nothing is kept\n"))
     for run in runs_in(folder):  # it was that fast
         assert any(run.glob("checkpoints/ckpt-*.index"))
 

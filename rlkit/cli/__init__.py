@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         sys.exit(tell(UserError(f"{where}{getattr(error, 'strerror', None) or str(error) or 'not enough memory'}")))
-    except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
+    except (click.Abort, KeyboardInterrupt) as error:
+        say(" ".join(["interrupted", *map(str, (error.__cause__ or error).args)]))
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 

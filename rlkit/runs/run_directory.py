@@ -468,6 +468,10 @@ def preparing(root: Path, agent: str, env: str, seed: int, verb: str = "train") 
             path = _hidden(parent, f"{stamp}-seed{seed}")
             made = RunDirectory(path, info)
             yield made
+    except KeyboardInterrupt:
+        if path is None or not path.exists():
+            raise
+        raise KeyboardInterrupt("before the first checkpoint: nothing is kept") from None
     except OSError as error:
         if path is not None:
             raise
