@@ -230,6 +230,7 @@ def test_a_run_has_no_folder_that_others_see_before_it_is_settled(tmp_path: Path
     assert [r.path for r in runs_below(tmp_path)] == [done.path, made.path]
 
 
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_asks_to_stop_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)

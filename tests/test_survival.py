@@ -118,6 +118,7 @@ def test_a_folder_that_vanishes_ends_a_run_in_a_sentence(what: str, tmp_path: Pa
     )
 
 
+@pytest.mark.usefixtures("terminal")
 def test_a_terminal_that_is_closed_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
     words = ["train", "q-learning", "--env", "FrozenLake-v1", "--simulate", "env", "--steps", "2000000"]
     words += ["--checkpoint-interval", "500000", "--log-interval", "500", "--run-dir", str(tmp_path)]
