@@ -44,7 +44,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def cycle(self: TabularLoop) -> bool:
         if self.config.seed == 0 and self.step == 150:
-            raise self._diverged(float("nan"))
+            raise self._diverged("loss", float("nan"))
         return whole(self)
 
     monkeypatch.setattr(TabularLoop, "_cycle", cycle)
