@@ -68,10 +68,10 @@ def find(env: str) -> EnvSpec:
 
 
 GAME = "ale_py.env:AtariEnv"
-"""What ale-py registers its games as."""
+"""Entry point with which ale-py registers its games."""
 
 PREPROCESSED = "rlkit.envs.atari:make"
-"""What they are here."""
+"""Entry point of the same games here."""
 
 
 def _register_games() -> None:
@@ -151,7 +151,7 @@ def imported(env: str) -> str:
 
 
 MAKERS: dict[str, Callable[..., FunctionalEnv]] = {}
-"""What makes the tensor functions of registered functional envs, by id."""
+"""Makers of the tensor functions of registered functional envs, by id."""
 
 
 def load(target: str) -> Any:  # noqa: ANN401 - whatever it names

@@ -1,12 +1,11 @@
-"""What `rlkit serve` takes for a request, and how many it answers, alone and in batches.
+"""Time that `rlkit serve` takes for a request, and requests that it answers a second, alone and in batches.
 
     python -m rlkit.experiments.benchmarks.serving [--requests 100000] [--only latency|load|http]
 
 The model is a DQN's network on CartPole, two layers of 64, with weights that are drawn. The server is the command
 itself in a process of its own. `load` drives it with wrk (Debian: apt install wrk) from 64 connections; "alone" is the
 same server with --batch-size 1, which calls the model for each request. `http` asks other servers for an answer that
-needs no model, to tell what HTTP itself costs. wrk and the server share the
-machine's cores.
+needs no model, to tell what HTTP itself costs. wrk and the server share the machine's cores.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def answer(body):
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw, the processor time that the server took, and its memory before and after, in MB."""
+    """Requests as wrk saw them; the server's processor time in seconds, and its memory before and after, in MB."""
 
     requests: int
     seconds: float

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import http.client
 import itertools
-import json
 import random
 import socket
 import sys
@@ -26,13 +25,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from rlkit.experiments.benchmarks._altered import altered, grpc_messages, raw_request
 from rlkit.experiments.benchmarks._hostile import Case, corpus, write_model
 from rlkit.experiments.benchmarks._measuring import print_machine, table
-from rlkit.experiments.benchmarks.serving import GOOD, PREDICT, serving
-
-BODY = json.dumps(GOOD).encode()
+from rlkit.experiments.benchmarks.serving import BODY, PREDICT, serving
 
 TIMES = 20
 """Most memory of a request over its body's size, beside `CONSTANT`."""
@@ -63,8 +61,7 @@ def memory(base: Path, size: int) -> None:
             before, begun = process.memory_info().rss, time.perf_counter()
             status, answer = ask(port, case)
             taken = time.perf_counter() - begun
-            lines = (Path("/proc") / str(process.pid) / "status").read_text().splitlines()
-            highest = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+            highest = highest_memory(process)
             if highest - before > TIMES * len(case.body) + CONSTANT:
                 over.append(case.name)
             rows.append((
@@ -78,6 +75,12 @@ def memory(base: Path, size: int) -> None:
     print(f"{left:.0f} MB stay")
     if over:
         sys.exit(f"more than {TIMES} times the body and {CONSTANT / 1e6:.0f} MB: {', '.join(over)}")
+
+
+def highest_memory(process: psutil.Process) -> int:
+    """The most resident memory that a process has had, in bytes."""
+    lines = (Path("/proc") / str(process.pid) / "status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 def ask(port: int, case: Case) -> tuple[int, int]:
@@ -112,7 +115,7 @@ def rest(base: Path, count: int) -> None:
                     f"{number + 1:,}: memory {process.memory_info().rss / 2**20:.0f} MB, at first {before:.0f}",
                     flush=True,
                 )
-        assert exchange(port, post(BODY)).startswith(b"HTTP/1.1 200 ")
+        assert exchange(port, post(BODY.encode())).startswith(b"HTTP/1.1 200 ")
     told = ", ".join(f"{status or 'none, half a request'}: {number:,}" for status, number in sorted(statuses.items()))
     print(f"REST, {count:,} altered requests: {told}; answers that are none: {lost}; the server is there")
 
@@ -177,8 +180,7 @@ def slow(base: Path) -> None:
         taken = healths(port, lambda: not thread.is_alive(), 1_000_000, clients)
         thread.join()
         took = time.perf_counter() - begun
-        lines = (Path("/proc") / str(process.pid) / "status").read_text().splitlines()
-        highest = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) // 1024
+        highest = highest_memory(process) // 2**20
         for client in clients:
             client.close()
     rows = [["nothing else", *cuts(alone)], ["500 slow connections", *cuts(idle)], ["and a million rows", *cuts(taken)]]
@@ -221,7 +223,7 @@ def fuzz(base: Path, count: int) -> None:
             done += size
             sizes.append(process.memory_info().rss / 2**20)
             print(f"{done:,} malformed requests, resident memory {sizes[-1]:.1f} MB", flush=True)
-        status, body = send("POST", PREDICT, BODY)
+        status, body = send("POST", PREDICT, BODY.encode())
         assert status == 200, body
     print("answers: " + ", ".join(f"{status}: {number:,}" for status, number in sorted(statuses.items())))
     print(f"a good request is still answered; memory grew by {sizes[-1] - sizes[1]:.1f} MB over the last {size:,}")

@@ -19,6 +19,19 @@ from rlkit.learning.config import TrainConfig
 from rlkit.supervised.config import DATA, FitConfig, config_class
 
 
+def _fields_for(config: Path | None, noun: str, name: str) -> dict[str, Any]:
+    """The fields in a file, if there is one; UserError where it was written for another agent or model."""
+    fields = read_toml(config) if config else {}
+    written_for = fields.pop(noun, name)
+    if not isinstance(written_for, str):
+        raise UserError(
+            f"{config}: {noun} is {short(written_for)}; expected a name such as {name!r}, beside the fields"
+        )
+    if written_for != name:
+        raise UserError(f"{config} is a config of {written_for}, not of {name}")
+    return fields
+
+
 def resolve(
     agent: str,
     env: str | None,
@@ -40,14 +53,7 @@ def resolve(
         UserError: an unknown agent, env, preset, field or env argument, or a value out of range.
     """
     cls = agents.config_class(agent)
-    from_file = read_toml(config) if config else {}
-    written_for = from_file.pop("agent", agent)
-    if not isinstance(written_for, str):
-        raise UserError(
-            f"{config}: agent is {short(written_for)}; expected a name such as {agent!r}, beside the fields"
-        )
-    if written_for != agent:
-        raise UserError(f"{config} is a config of {written_for}, not of {agent}")
+    from_file = _fields_for(config, "agent", agent)
     fields = dict(fields or {})
     env = env or fields.pop("env", None) or from_file.get("env") or ""
     fields["env"] = env
@@ -104,14 +110,7 @@ def resolve_fit(
         UserError: an unknown model, data set, preset or field, or a value out of range.
     """
     cls = config_class(model)
-    from_file = read_toml(config) if config else {}
-    written_for = from_file.pop("model", model)
-    if not isinstance(written_for, str):
-        raise UserError(
-            f"{config}: model is {short(written_for)}; expected a name such as {model!r}, beside the fields"
-        )
-    if written_for != model:
-        raise UserError(f"{config} is a config of {written_for}, not of {model}")
+    from_file = _fields_for(config, "model", model)
     fields = dict(fields or {})
     if not isinstance(data, str | None):
         raise unknown("data set", data, DATA)

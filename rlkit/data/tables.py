@@ -75,8 +75,9 @@ def read(path: Path, target: str = "", task: Task = "auto", on_error: Literal["s
     at = heading.index(target or heading[-1])
     cells = [(line, row[at]) for line, row in rows if len(row) == len(heading)]
     kind = _task(path, heading[at], cells, on_error) if task == "auto" else task
-    _check_columns(path, heading, at, [row for _, row in rows if len(row) == len(heading)])
     faults = [(line, fault) for line, row in rows if (fault := _fault(row, heading, at, kind, strict=task == "auto"))]
+    if faults:
+        _check_columns(path, heading, at, [row for _, row in rows if len(row) == len(heading)])
     if faults and on_error == "stop":
         many = f" ({len(faults)} such rows)" if len(faults) > 1 else ""
         raise UserError(f"{path}, line {faults[0][0]}{faults[0][1]}{many}; --on-error skip leaves such rows out")
